@@ -1,0 +1,317 @@
+package runtimes
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// Cache keeps finished runtimes in a folder, one entry per digest.
+//
+// An entry is made in a folder beside its place and renamed into it when it is
+// whole, so a build that is killed leaves the cache sound. One process builds an
+// entry, others wait for it.
+type Cache struct {
+	// Dir is the cache's folder; it is made when needed.
+	Dir string
+}
+
+// DefaultCache is below the user's cache directory, or $LEAKLAB_CACHE.
+func DefaultCache() (Cache, error) {
+	if dir := os.Getenv("LEAKLAB_CACHE"); dir != "" {
+		abs, err := filepath.Abs(dir)
+		return Cache{Dir: abs}, err
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return Cache{}, fmt.Errorf("no cache folder (set LEAKLAB_CACHE): %w", err)
+	}
+	return Cache{Dir: filepath.Join(dir, "leaklab")}, nil
+}
+
+// Entry is a finished runtime.
+type Entry struct {
+	Name    string        `json:"name"`
+	Version string        `json:"version"`
+	Digest  string        `json:"digest"`
+	Sources []Description `json:"sources"`
+	// Files are the binaries, name to SHA-256.
+	Files map[string]string `json:"files"`
+	// Built is when, Seconds how long it took.
+	Built   time.Time `json:"built"`
+	Seconds float64   `json:"seconds"`
+	// Dir holds the entry, Bin its binaries.
+	Dir string `json:"-"`
+	Bin string `json:"-"`
+}
+
+// Ref is the entry's "name@version".
+func (e Entry) Ref() string { return e.Name + "@" + e.Version }
+
+const manifestFile = "manifest.json"
+
+// Digest is the key of a recipe: a hash of everything that shapes its binaries.
+func Digest(ctx context.Context, r Recipe) (string, []Description, error) {
+	var all []Description
+	for _, s := range r.Sources {
+		d, err := s.Describe(ctx)
+		if err != nil {
+			return "", nil, fmt.Errorf("%s: %w", r.Ref(), err)
+		}
+		all = append(all, d)
+	}
+	text, err := json.Marshal(struct {
+		Name, Version string
+		Sources       []Description
+	}{r.Name, r.Version, all})
+	if err != nil {
+		return "", nil, err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), all, nil
+}
+
+// Get returns the finished runtime of a recipe, and makes it first if it is not
+// in the cache or not as it was made. progress is told what goes on.
+func (c Cache) Get(ctx context.Context, r Recipe, progress func(string)) (Entry, error) {
+	digest, sources, err := Digest(ctx, r)
+	if err != nil {
+		return Entry{}, err
+	}
+	place := filepath.Join(c.Dir, "runtimes", entryName(r, digest))
+	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
+		return Entry{}, fmt.Errorf("the runtime cache cannot be written (set LEAKLAB_CACHE): %w", err)
+	}
+	lock := flock.New(place + ".lock")
+	if ok, err := lock.TryLock(); err != nil {
+		return Entry{}, err
+	} else if !ok {
+		progress("waiting for another leaklab to finish " + r.Ref())
+		if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
+			return Entry{}, err
+		}
+	}
+	defer lock.Unlock()
+
+	e, err := open(place)
+	switch {
+	case err == nil:
+		if err = e.verify(); err == nil {
+			return e, nil
+		}
+		progress(fmt.Sprintf("%s in the cache is damaged (%v): making it again", r.Ref(), err))
+	case !errors.Is(err, fs.ErrNotExist):
+		progress(fmt.Sprintf("%s in the cache cannot be read (%v): making it again", r.Ref(), err))
+	}
+	if err := removeAll(place); err != nil {
+		return Entry{}, err
+	}
+	return c.build(ctx, r, Entry{Name: r.Name, Version: r.Version, Digest: digest, Sources: sources}, place, progress)
+}
+
+func (c Cache) build(ctx context.Context, r Recipe, e Entry, place string, progress func(string)) (Entry, error) {
+	making := place + ".making"
+	// A killed build may have left one; the lock is ours.
+	if err := removeAll(making); err != nil {
+		return Entry{}, err
+	}
+	defer removeAll(making)
+	bin, work := filepath.Join(making, "bin"), filepath.Join(making, "work")
+	for _, dir := range []string{bin, work} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return Entry{}, err
+		}
+	}
+	log, err := os.Create(filepath.Join(making, "build.log"))
+	if err != nil {
+		return Entry{}, err
+	}
+	defer log.Close()
+	start := time.Now()
+	for i, s := range r.Sources {
+		dir := filepath.Join(work, fmt.Sprint(i))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return Entry{}, err
+		}
+		w := &Work{Dir: dir, Bin: bin, Log: log, Progress: func(what string) { progress(r.Ref() + ": " + what) }}
+		if err := s.Make(ctx, w); err != nil {
+			if ctx.Err() != nil {
+				return Entry{}, context.Cause(ctx)
+			}
+			return Entry{}, fmt.Errorf("making %s: %w", r.Ref(), err)
+		}
+	}
+	if err := removeAll(work); err != nil {
+		return Entry{}, err
+	}
+	e.Built, e.Seconds = start.UTC().Truncate(time.Second), time.Since(start).Seconds()
+	if e.Files, err = hashFiles(bin); err != nil {
+		return Entry{}, err
+	}
+	if len(e.Files) == 0 {
+		return Entry{}, fmt.Errorf("making %s: its sources left no binary", r.Ref())
+	}
+	text, err := json.MarshalIndent(e, "", "  ")
+	if err != nil {
+		return Entry{}, err
+	}
+	if err := os.WriteFile(filepath.Join(making, manifestFile), append(text, '\n'), 0o644); err != nil {
+		return Entry{}, err
+	}
+	if err := os.Rename(making, place); err != nil {
+		return Entry{}, err
+	}
+	return open(place)
+}
+
+// Entries lists what is in the cache.
+func (c Cache) Entries() ([]Entry, error) {
+	manifests, err := filepath.Glob(filepath.Join(c.Dir, "runtimes", "*", manifestFile))
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	for _, m := range manifests {
+		if strings.HasSuffix(filepath.Dir(m), ".making") {
+			continue
+		}
+		e, err := open(filepath.Dir(m))
+		if err != nil {
+			continue // Get says so when it is asked for
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// Find returns the entry of a recipe if it is in the cache.
+func (c Cache) Find(ctx context.Context, r Recipe) (Entry, bool) {
+	digest, _, err := Digest(ctx, r)
+	if err != nil {
+		return Entry{}, false
+	}
+	e, err := open(filepath.Join(c.Dir, "runtimes", entryName(r, digest)))
+	return e, err == nil
+}
+
+// RemoveAll empties the cache of runtimes.
+func (c Cache) RemoveAll() error { return removeAll(filepath.Join(c.Dir, "runtimes")) }
+
+// RemoveUnfinished removes what killed builds have left, unless it is being
+// worked on. It returns the names.
+func (c Cache) RemoveUnfinished() ([]string, error) {
+	making, err := filepath.Glob(filepath.Join(c.Dir, "runtimes", "*.making"))
+	if err != nil {
+		return nil, err
+	}
+	var done []string
+	for _, dir := range making {
+		lock := flock.New(strings.TrimSuffix(dir, ".making") + ".lock")
+		if ok, err := lock.TryLock(); err != nil || !ok {
+			continue
+		}
+		err := removeAll(dir)
+		lock.Unlock()
+		if err != nil {
+			return done, err
+		}
+		done = append(done, filepath.Base(dir))
+	}
+	return done, nil
+}
+
+func entryName(r Recipe, digest string) string {
+	safe := strings.Map(func(c rune) rune {
+		if strings.ContainsRune("/:#?& ", c) {
+			return '_'
+		}
+		return c
+	}, r.Ref())
+	return safe[:min(len(safe), 80)] + "-" + digest[:12]
+}
+
+func open(dir string) (Entry, error) {
+	text, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	if err != nil {
+		return Entry{}, err
+	}
+	var e Entry
+	if err := json.Unmarshal(text, &e); err != nil {
+		return Entry{}, fmt.Errorf("%s: %w", manifestFile, err)
+	}
+	e.Dir, e.Bin = dir, filepath.Join(dir, "bin")
+	return e, nil
+}
+
+// verify compares the binaries with what was made.
+func (e Entry) verify() error {
+	now, err := hashFiles(e.Bin)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Files)) {
+		if now[name] != e.Files[name] {
+			return fmt.Errorf("%s is not what was made", name)
+		}
+	}
+	return nil
+}
+
+func hashFiles(dir string) (map[string]string, error) {
+	sums := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		sum, err := hashFile(path)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		sums[rel] = sum
+		return err
+	})
+	return sums, err
+}
+
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// removeAll is os.RemoveAll for trees that hold read-only folders, as copies of
+// Go modules do.
+func removeAll(path string) error {
+	err := os.RemoveAll(path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			os.Chmod(p, 0o755)
+		}
+		return nil
+	})
+	return os.RemoveAll(path)
+}
