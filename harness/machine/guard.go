@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,7 +31,7 @@ const eventsFD = 3
 // Guard is the guardian: it reads an order, runs init and the agent in new
 // namespaces, and removes whatever they leave. It is the command "leaklab
 // guard", which only [Host] calls.
-func Guard(ctx context.Context, in io.Reader) error {
+func Guard(in io.Reader) error {
 	// Pdeathsig below is bound to the thread that starts init.
 	runtime.LockOSThread()
 	signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGTERM, unix.SIGPIPE)
@@ -52,7 +51,7 @@ func Guard(ctx context.Context, in io.Reader) error {
 	if err := os.WriteFile(filepath.Join(o.Dir, orderFile), line, 0o644); err != nil {
 		return err
 	}
-	runErr := supervise(ctx, o, in)
+	runErr := supervise(o, in)
 	return errors.Join(runErr, o.cleanUp())
 }
 
@@ -63,14 +62,14 @@ const (
 
 // supervise starts init and waits for it. When the command goes away, or says
 // stop, so does init's input, and after a grace init itself.
-func supervise(ctx context.Context, o order, lifeline io.Reader) error {
+func supervise(o order, lifeline io.Reader) error {
 	if err := os.MkdirAll(o.Job.Dir, 0o755); err != nil {
 		return err
 	}
 	if err := makeCgroups(o.Cgroup); err != nil {
 		return err
 	}
-	init := exec.CommandContext(ctx, "/proc/self/exe", "init")
+	init := exec.Command("/proc/self/exe", "init")
 	init.Args[0] = "leaklab"
 	init.Stderr = os.Stderr
 	init.ExtraFiles = []*os.File{os.NewFile(eventsFD, "events")}

@@ -5,10 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -16,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
+	"github.com/leaklab/leaklab/harness/store"
 )
 
 // Cache keeps finished runtimes in a folder, one entry per digest.
@@ -92,89 +89,65 @@ func (c Cache) Get(ctx context.Context, r Recipe, progress func(string)) (Entry,
 		return Entry{}, err
 	}
 	place := filepath.Join(c.Dir, "runtimes", entryName(r, digest))
-	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
-		return Entry{}, fmt.Errorf("the runtime cache cannot be written (set LEAKLAB_CACHE): %w", err)
-	}
-	lock := flock.New(place + ".lock")
-	if ok, err := lock.TryLock(); err != nil {
-		return Entry{}, err
-	} else if !ok {
-		progress("waiting for another leaklab to finish " + r.Ref())
-		if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
-			return Entry{}, err
-		}
-	}
-	defer lock.Unlock()
-
-	e, err := open(place)
-	switch {
-	case err == nil:
-		if err = e.verify(); err == nil {
-			return e, nil
-		}
-		progress(fmt.Sprintf("%s in the cache is damaged (%v): making it again", r.Ref(), err))
-	case !errors.Is(err, fs.ErrNotExist):
-		progress(fmt.Sprintf("%s in the cache cannot be read (%v): making it again", r.Ref(), err))
-	}
-	if err := removeAll(place); err != nil {
-		return Entry{}, err
-	}
-	return c.build(ctx, r, Entry{Name: r.Name, Version: r.Version, Digest: digest, Sources: sources}, place, progress)
-}
-
-func (c Cache) build(ctx context.Context, r Recipe, e Entry, place string, progress func(string)) (Entry, error) {
-	making := place + ".making"
-	// A killed build may have left one; the lock is ours.
-	if err := removeAll(making); err != nil {
-		return Entry{}, err
-	}
-	defer removeAll(making)
-	bin, work := filepath.Join(making, "bin"), filepath.Join(making, "work")
-	for _, dir := range []string{bin, work} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return Entry{}, err
-		}
-	}
-	log, err := os.Create(filepath.Join(making, "build.log"))
+	err = store.Ensure(ctx, store.Folder{
+		Name:  r.Ref(),
+		Place: place,
+		Check: func() error {
+			e, err := open(place)
+			if err != nil {
+				return err
+			}
+			return e.verify()
+		},
+		Make: func(ctx context.Context, dir string) error {
+			return build(ctx, r, Entry{Name: r.Name, Version: r.Version, Digest: digest, Sources: sources}, dir, progress)
+		},
+	}, progress)
 	if err != nil {
 		return Entry{}, err
+	}
+	return open(place)
+}
+
+// build makes a recipe's binaries and its manifest in dir.
+func build(ctx context.Context, r Recipe, e Entry, dir string, progress func(string)) error {
+	bin, work := filepath.Join(dir, "bin"), filepath.Join(dir, "work")
+	for _, dir := range []string{bin, work} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	log, err := os.Create(filepath.Join(dir, "build.log"))
+	if err != nil {
+		return err
 	}
 	defer log.Close()
 	start := time.Now()
 	for i, s := range r.Sources {
 		dir := filepath.Join(work, fmt.Sprint(i))
 		if err := os.Mkdir(dir, 0o755); err != nil {
-			return Entry{}, err
+			return err
 		}
 		w := &Work{Dir: dir, Bin: bin, Log: log, Progress: func(what string) { progress(r.Ref() + ": " + what) }}
 		if err := s.Make(ctx, w); err != nil {
-			if ctx.Err() != nil {
-				return Entry{}, context.Cause(ctx)
-			}
-			return Entry{}, fmt.Errorf("making %s: %w", r.Ref(), err)
+			return fmt.Errorf("making %s: %w", r.Ref(), err)
 		}
 	}
-	if err := removeAll(work); err != nil {
-		return Entry{}, err
+	if err := store.RemoveAll(work); err != nil {
+		return err
 	}
 	e.Built, e.Seconds = start.UTC().Truncate(time.Second), time.Since(start).Seconds()
-	if e.Files, err = hashFiles(bin); err != nil {
-		return Entry{}, err
+	if e.Files, err = store.HashFiles(bin); err != nil {
+		return err
 	}
 	if len(e.Files) == 0 {
-		return Entry{}, fmt.Errorf("making %s: its sources left no binary", r.Ref())
+		return fmt.Errorf("making %s: its sources left no binary", r.Ref())
 	}
 	text, err := json.MarshalIndent(e, "", "  ")
 	if err != nil {
-		return Entry{}, err
+		return err
 	}
-	if err := os.WriteFile(filepath.Join(making, manifestFile), append(text, '\n'), 0o644); err != nil {
-		return Entry{}, err
-	}
-	if err := os.Rename(making, place); err != nil {
-		return Entry{}, err
-	}
-	return open(place)
+	return os.WriteFile(filepath.Join(dir, manifestFile), append(text, '\n'), 0o644)
 }
 
 // Entries lists what is in the cache.
@@ -185,7 +158,7 @@ func (c Cache) Entries() ([]Entry, error) {
 	}
 	var entries []Entry
 	for _, m := range manifests {
-		if strings.HasSuffix(filepath.Dir(m), ".making") {
+		if store.Unfinished(filepath.Dir(m)) {
 			continue
 		}
 		e, err := open(filepath.Dir(m))
@@ -208,29 +181,12 @@ func (c Cache) Find(ctx context.Context, r Recipe) (Entry, bool) {
 }
 
 // RemoveAll empties the cache of runtimes.
-func (c Cache) RemoveAll() error { return removeAll(filepath.Join(c.Dir, "runtimes")) }
+func (c Cache) RemoveAll() error { return store.RemoveAll(filepath.Join(c.Dir, "runtimes")) }
 
 // RemoveUnfinished removes what killed builds have left, unless it is being
 // worked on. It returns the names.
 func (c Cache) RemoveUnfinished() ([]string, error) {
-	making, err := filepath.Glob(filepath.Join(c.Dir, "runtimes", "*.making"))
-	if err != nil {
-		return nil, err
-	}
-	var done []string
-	for _, dir := range making {
-		lock := flock.New(strings.TrimSuffix(dir, ".making") + ".lock")
-		if ok, err := lock.TryLock(); err != nil || !ok {
-			continue
-		}
-		err := removeAll(dir)
-		lock.Unlock()
-		if err != nil {
-			return done, err
-		}
-		done = append(done, filepath.Base(dir))
-	}
-	return done, nil
+	return store.RemoveUnfinished(filepath.Join(c.Dir, "runtimes"))
 }
 
 func entryName(r Recipe, digest string) string {
@@ -258,7 +214,7 @@ func open(dir string) (Entry, error) {
 
 // verify compares the binaries with what was made.
 func (e Entry) verify() error {
-	now, err := hashFiles(e.Bin)
+	now, err := store.HashFiles(e.Bin)
 	if err != nil {
 		return err
 	}
@@ -268,50 +224,4 @@ func (e Entry) verify() error {
 		}
 	}
 	return nil
-}
-
-func hashFiles(dir string) (map[string]string, error) {
-	sums := map[string]string{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		sum, err := hashFile(path)
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(dir, path)
-		sums[rel] = sum
-		return err
-	})
-	return sums, err
-}
-
-func hashFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// removeAll is os.RemoveAll for trees that hold read-only folders, as copies of
-// Go modules do.
-func removeAll(path string) error {
-	err := os.RemoveAll(path)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			os.Chmod(p, 0o755)
-		}
-		return nil
-	})
-	return os.RemoveAll(path)
 }

@@ -3,7 +3,10 @@ package verdict
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
+
+	"gonum.org/v1/gonum/stat"
 
 	"github.com/leaklab/leaklab/harness/arm"
 )
@@ -222,4 +225,15 @@ func Number(v float64) string {
 		return fmt.Sprintf("%.4f", v)
 	}
 	return s
+}
+
+// Median is that of the seconds until yes; nil when they mean nothing.
+func (o Outcome) Median() *float64 {
+	s := slices.DeleteFunc(slices.Clone(o.Seconds), func(v float64) bool { return v == 0 })
+	if len(s) == 0 {
+		return nil
+	}
+	slices.Sort(s)
+	m := stat.Quantile(0.5, stat.Empirical, s, nil)
+	return &m
 }
