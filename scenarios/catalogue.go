@@ -4,6 +4,7 @@ package scenarios
 
 import (
 	"github.com/leaklab/leaklab/harness/arm"
+	"github.com/leaklab/leaklab/harness/engine/recipe"
 	"github.com/leaklab/leaklab/harness/runtimes"
 	"github.com/leaklab/leaklab/scenarios/ttrpc"
 )
@@ -14,6 +15,6 @@ var All = []arm.Scenario{
 }
 
 // Runtimes are the families of runtimes that arms can name.
-var Runtimes = runtimes.Families{
+var Runtimes = append(runtimes.Families{
 	ttrpc.Pairs,
-}
+}, recipe.Families...)

@@ -34,7 +34,7 @@ func Serve(in io.Reader, out io.Writer, scenarios []arm.Scenario) error {
 	if err != nil {
 		b.emit(arm.Event{Type: arm.EventFailed, Text: err.Error()})
 	} else {
-		b.emit(arm.Event{Type: arm.EventDone})
+		b.emit(arm.Event{Type: arm.EventDone, Fields: cpuSeconds()})
 	}
 	return err
 }
@@ -153,25 +153,26 @@ func (b *bench) Rounds(ctx context.Context, r arm.Rounds) error {
 		return fmt.Errorf("warm-up: %w", err)
 	}
 	var samples []arm.Sample
-	sample := func(round, ops int) error {
+	sample := func(round, ops int, took time.Duration) error {
 		counters, settled, err := b.settle(ctx, r)
 		if err != nil {
 			return err
 		}
-		s := arm.Sample{Phase: arm.PhaseRound, Round: round, Ops: ops, Counters: counters, Settled: settled}
+		s := arm.Sample{Phase: arm.PhaseRound, Round: round, Ops: ops, Counters: counters, Seconds: took.Seconds(), Settled: settled}
 		samples = append(samples, s)
 		b.Sample(s)
 		return nil
 	}
-	if err := sample(0, 0); err != nil {
+	if err := sample(0, 0, 0); err != nil {
 		return err
 	}
 	for round := 1; round <= plan.MaxRounds; round++ {
 		b.Progress("round %d: %d operations%s", round, plan.Ops, b.slopeSoFar(samples))
+		start := time.Now()
 		if err := r.Operate(ctx, plan.Ops); err != nil {
 			return fmt.Errorf("round %d: %w", round, err)
 		}
-		if err := sample(round, round*plan.Ops); err != nil {
+		if err := sample(round, round*plan.Ops, time.Since(start)); err != nil {
 			return err
 		}
 		if round >= plan.Rounds && verdict.Decided(b.arm, samples) {
@@ -225,6 +226,19 @@ func (b *bench) settle(ctx context.Context, r arm.Rounds) (counters map[string]f
 			return last, false, nil
 		}
 	}
+}
+
+// cpuSeconds are what the agent itself and its subjects (as far as they have
+// been reaped) have used.
+func cpuSeconds() map[string]string {
+	fields := map[string]string{}
+	for name, who := range map[string]int{"agent": unix.RUSAGE_SELF, "subjects": unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if unix.Getrusage(who, &u) == nil {
+			fields[name] = fmt.Sprintf("%.3f", time.Duration(u.Utime.Nano()+u.Stime.Nano()).Seconds())
+		}
+	}
+	return fields
 }
 
 func machineFacts() map[string]string {

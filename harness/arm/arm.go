@@ -56,6 +56,27 @@ const (
 	NeedNetNS   Need = "netns"   // an own network namespace with writable sysctls
 )
 
+// VM is what an arm asks of a virtual machine. Zero fields mean the default.
+type VM struct {
+	// Kernel is the series that the arm is about: "3.10". Such an arm runs on
+	// no other kernel, and never on the host's.
+	Kernel string
+	// CgroupV2 gives the guest a unified hierarchy; otherwise it has those of v1.
+	CgroupV2 bool
+	// MemoryMB is the guest's memory in MiB, CPUs the number of its processors.
+	MemoryMB int
+	CPUs     int
+	// Modules are loaded before the agent starts, with what they depend on. A
+	// kernel that has one of them built in is as good.
+	Modules []string
+	// Cmdline are boot parameters, such as "cgroup.memory=nokmem". A kernel
+	// that does not know one of them cannot run the arm.
+	Cmdline []string
+	// Shared lets arms whose VM is the same follow each other in one guest. Each
+	// then finds what the others have left in the kernel.
+	Shared bool
+}
+
 // Arm is one way to run a scenario, and what it expects to see.
 type Arm struct {
 	// Name is unique within the scenario: "unix-v1.0.1".
@@ -72,7 +93,9 @@ type Arm struct {
 	// Runtimes are the subjects, as "name@version".
 	Runtimes []string
 	Needs    []Need
-	Plan     Plan
+	// VM says what the arm needs where it runs in a virtual machine.
+	VM   VM
+	Plan Plan
 	// Run puts the fault in place, runs the operations and samples. It is
 	// called on the machine, by the agent.
 	Run func(ctx context.Context, lab Lab) error `json:"-"`

@@ -34,8 +34,8 @@ const (
 	EventOutcome  EventType = "outcome"  // a yes or no of one trial
 	EventNote     EventType = "note"     // a finding worth a line in the report
 	EventFile     EventType = "file"     // a piece of evidence: stacks, a log, a profile
-	EventDone     EventType = "done"
-	EventFailed   EventType = "failed" // Text says why; nothing after it
+	EventDone     EventType = "done"     // Fields hold the CPU seconds of agent and subjects
+	EventFailed   EventType = "failed"   // Text says why; nothing after it
 )
 
 // Event is one line of the stream by which an agent tells of its run.
@@ -71,6 +71,9 @@ type Sample struct {
 	// Ops is the number of operations since the end of the warm-up.
 	Ops      int                `json:"ops"`
 	Counters map[string]float64 `json:"counters"`
+	// Seconds is how long the operations before this sample took, without the
+	// settling.
+	Seconds float64 `json:"seconds,omitempty"`
 	// Settled is false where the bound was over before the counters stopped
 	// moving.
 	Settled bool `json:"settled"`

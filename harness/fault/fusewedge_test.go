@@ -6,23 +6,29 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// mountWedge mounts a wedge, or skips where that is not possible.
-func mountWedge(t *testing.T) *Wedge {
+// needFUSE skips the test where FUSE cannot be mounted.
+func needFUSE(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounting FUSE needs root")
 	}
-	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
 		t.Skip(err)
-	} else {
-		f.Close()
 	}
+	f.Close()
+}
+
+func mountWedge(t *testing.T) *Wedge {
+	t.Helper()
+	needFUSE(t)
 	w, err := Mount(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -100,8 +106,10 @@ func TestWedgeMakesReadersUnkillable(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitState(t, cmd.Process.Pid, "D")
-	time.Sleep(50 * time.Millisecond) // it stays so
-	awaitState(t, cmd.Process.Pid, "D")
+	time.Sleep(50 * time.Millisecond)
+	if s := state(t, cmd.Process.Pid); s != "D" {
+		t.Errorf("a moment later it is in state %s", s)
+	}
 
 	w.Answer()
 	if err := ends(t, cmd); err == nil {
@@ -183,42 +191,65 @@ func TestWedgeEndedFromOutside(t *testing.T) {
 	}
 }
 
+// holderDir tells a copy of the test binary to be the process that holds a wedge.
+const holderDir = "LEAKLAB_TEST_WEDGE"
+
 // A wedge must not outlive its process, whatever kills it.
 func TestWedgeEndsWithItsProcess(t *testing.T) {
-	if dir := os.Getenv("LEAKLAB_TEST_WEDGE"); dir != "" {
-		w, err := Mount(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// A child that outlives us must not hold the connection.
-		if err := exec.Command("sleep", "5").Start(); err != nil {
-			t.Fatal(err)
-		}
-		w.WaitHanging(t.Context(), 1)
-		unix.Kill(os.Getpid(), unix.SIGKILL)
+	if dir := os.Getenv(holderDir); dir != "" {
+		holdAndDie(t, dir)
 	}
-	dir := mountWedge(t).Dir() // for its checks
-	dir = t.TempDir()
+	needFUSE(t)
+	dir := t.TempDir()
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 	holder := exec.Command(os.Args[0], "-test.run=^TestWedgeEndsWithItsProcess$")
-	holder.Env = append(os.Environ(), "LEAKLAB_TEST_WEDGE="+dir)
+	holder.Env = append(os.Environ(), holderDir+"="+dir)
 	if err := holder.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for !mounted(t, dir) {
-		time.Sleep(5 * time.Millisecond)
+	for deadline := time.Now().Add(10 * time.Second); !mounted(t, dir); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the holder did not mount its wedge")
+		}
 	}
-	cmd := exec.Command("cat", dir+"/"+WedgeFile)
+	cmd := exec.Command("cat", filepath.Join(dir, WedgeFile))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	ends(t, holder)
-	ends(t, cmd)
+	died := time.Now()
+	if err := ends(t, cmd); err == nil {
+		t.Error("the reader got an answer")
+	}
+	if d := time.Since(died); d > childLives/2 {
+		t.Errorf("the reader was freed only after %v", d)
+	}
+}
+
+// childLives is how long the holder's child outlives it.
+const childLives = 4 * time.Second
+
+// holdAndDie mounts a wedge and kills itself once a reader hangs on it. The
+// child that outlives it must not keep the connection.
+func holdAndDie(t *testing.T, dir string) {
+	w, err := Mount(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("sleep", fmt.Sprint(childLives.Seconds()))
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.WaitHanging(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	unix.Kill(os.Getpid(), unix.SIGKILL)
+	select {}
 }
 
 func TestMountNeedsAFolder(t *testing.T) {
-	mountWedge(t)
-	if _, err := Mount(t.TempDir() + "/missing"); err == nil {
+	needFUSE(t)
+	if _, err := Mount(filepath.Join(t.TempDir(), "missing")); err == nil {
 		t.Error("mounted on nothing")
 	}
 }

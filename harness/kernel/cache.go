@@ -177,9 +177,9 @@ func (c Cache) Entries() ([]Kernel, error) {
 	return all, nil
 }
 
-// Lookup returns the newest entry of a name, a release, a beginning of a digest
-// or, last, a series. It is sound, or it is not returned.
-func (c Cache) Lookup(ref string) (Kernel, error) {
+// Find returns the newest entry of a name, a release, a beginning of a digest
+// or, last, a series. Whether it is still as it was made, [Cache.Lookup] says.
+func (c Cache) Find(ref string) (Kernel, error) {
 	all, err := c.Entries()
 	if err != nil {
 		return Kernel{}, err
@@ -190,10 +190,20 @@ func (c Cache) Lookup(ref string) (Kernel, error) {
 		func(k Kernel) bool { return k.Series(ref) },
 	} {
 		if i := slices.IndexFunc(all, matches); i >= 0 {
-			return all[i], all[i].verify()
+			return all[i], nil
 		}
 	}
 	return Kernel{}, fmt.Errorf("%w %q", ErrUnknown, ref)
+}
+
+// Lookup is [Cache.Find] for a kernel that is to be booted: a damaged entry is
+// an error.
+func (c Cache) Lookup(ref string) (Kernel, error) {
+	k, err := c.Find(ref)
+	if err != nil {
+		return Kernel{}, err
+	}
+	return k, k.verify()
 }
 
 // RemoveAll empties the cache of kernels.

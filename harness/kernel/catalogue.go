@@ -33,6 +33,29 @@ func Catalogue() []Listed {
 // AddEL7 is the command that gets the kernel no mirror here serves.
 const AddEL7 = "leaklab kernels add <path or URL of kernel-3.10.0-862.9.1.el7.x86_64.rpm>"
 
+// Obtainable says why a kernel cannot be had by its name, nil where it is in the
+// cache or has a source. It asks nobody.
+func (c Cache) Obtainable(name string) error {
+	if _, err := c.Find(name); err == nil {
+		return nil
+	}
+	_, err := listedSource(name)
+	return err
+}
+
+// listedSource finds the source of a name in the catalogue.
+func listedSource(name string) (Source, error) {
+	all := Catalogue()
+	i := slices.IndexFunc(all, func(l Listed) bool { return l.Name == name })
+	switch {
+	case i < 0:
+		return nil, fmt.Errorf("%w %q; known are %s, files and URLs", ErrUnknown, name, strings.Join(names(all), ", "))
+	case all[i].Source == nil:
+		return nil, fmt.Errorf("%w: no kernel %s in the cache: %s", ErrUnavailable, name, AddEL7)
+	}
+	return all[i].Source, nil
+}
+
 // Named returns the kernel of a name: from the cache, else from the catalogue's
 // source.
 func (c Cache) Named(ctx context.Context, name string, progress func(string)) (Kernel, error) {
@@ -43,15 +66,11 @@ func (c Cache) Named(ctx context.Context, name string, progress func(string)) (K
 	if !errors.Is(err, ErrUnknown) {
 		progress(fmt.Sprintf("%v: making it again", err))
 	}
-	all := Catalogue()
-	i := slices.IndexFunc(all, func(l Listed) bool { return l.Name == name })
-	switch {
-	case i < 0:
-		return Kernel{}, fmt.Errorf("%w; known are %s, files and URLs", err, strings.Join(names(all), ", "))
-	case all[i].Source == nil:
-		return Kernel{}, fmt.Errorf("%w: no kernel %s in the cache: %s", ErrUnavailable, name, AddEL7)
+	source, err := listedSource(name)
+	if err != nil {
+		return Kernel{}, err
 	}
-	return c.Add(ctx, name, all[i].Source, progress)
+	return c.Add(ctx, name, source, progress)
 }
 
 // Resolve returns the kernel that a user means: a file, a URL, or a name as in

@@ -29,8 +29,8 @@ const stopGrace = 15 * time.Second
 const eventsFD = 3
 
 // Guard is the guardian: it reads an order, runs init and the agent in new
-// namespaces, and removes whatever they leave. It is the command "leaklab
-// guard", which only [Host] calls.
+// namespaces, or a virtual machine, and removes whatever they leave. It is the
+// command "leaklab guard", which only machines call.
 func Guard(in io.Reader) error {
 	// Pdeathsig below is bound to the thread that starts init.
 	runtime.LockOSThread()
@@ -51,7 +51,11 @@ func Guard(in io.Reader) error {
 	if err := os.WriteFile(filepath.Join(o.Dir, orderFile), line, 0o644); err != nil {
 		return err
 	}
-	runErr := supervise(o, in)
+	run := supervise
+	if len(o.Program) > 0 {
+		run = superviseProgram
+	}
+	runErr := run(o, in)
 	return errors.Join(runErr, o.cleanUp())
 }
 
@@ -106,6 +110,29 @@ func supervise(o order, lifeline io.Reader) error {
 	go thawOnDeath(o.Cgroup, init.Process.Pid, ended)
 	init.Wait() // how the agent ended, the event stream tells
 	close(ended)
+	return nil
+}
+
+// superviseProgram runs the order's program: its output is the event stream,
+// its input what the command sends, and when the command goes away it is killed.
+func superviseProgram(o order, lifeline io.Reader) error {
+	program := exec.Command(o.Program[0], o.Program[1:]...)
+	program.Dir, program.Stderr = o.Dir, os.Stderr
+	program.Stdout = os.NewFile(eventsFD, "events")
+	program.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	stdin, err := program.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := program.Start(); err != nil {
+		return err
+	}
+	unix.Close(eventsFD)
+	go func() {
+		io.Copy(stdin, lifeline)
+		program.Process.Kill()
+	}()
+	program.Wait() // how it ended, the event stream tells
 	return nil
 }
 

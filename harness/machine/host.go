@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -43,12 +42,18 @@ type order struct {
 	NetNS  bool   `json:"netns,omitempty"`
 	// OwnEtc gives the arm a /run and /etc of its own: old engines write there
 	// wherever their roots are.
-	OwnEtc bool    `json:"ownEtc,omitempty"`
-	Job    arm.Job `json:"job"`
+	OwnEtc bool `json:"ownEtc,omitempty"`
+	// Program is run instead of init and the agent: a virtual machine. It gets
+	// no job from the guardian.
+	Program []string `json:"program,omitempty"`
+	Job     arm.Job  `json:"job"`
 }
 
 // Lacks implements [Machine].
 func (Host) Lacks(a arm.Arm) error {
+	if a.VM.Kernel != "" {
+		return fmt.Errorf("needs a kernel %s of its own: use --machine vm", a.VM.Kernel)
+	}
 	root := os.Geteuid() == 0
 	if a.Has(arm.NeedRoot) && !root {
 		return errors.New("needs root: run it with sudo")
@@ -106,7 +111,7 @@ func (Host) Run(ctx context.Context, a arm.Arm, job arm.Job, emit func(arm.Event
 
 // startGuardian starts the guardian in a session of its own, so that the
 // terminal's Ctrl-C does not reach it, and gives it its order.
-func startGuardian(o order) (cmd *exec.Cmd, stdin io.WriteCloser, events io.Reader, stderr *bytes.Buffer, err error) {
+func startGuardian(o order) (cmd *exec.Cmd, stdin io.WriteCloser, events io.Reader, stderr *tail, err error) {
 	line, err := json.Marshal(o)
 	if err != nil {
 		return nil, nil, nil, nil, err
@@ -116,7 +121,7 @@ func startGuardian(o order) (cmd *exec.Cmd, stdin io.WriteCloser, events io.Read
 		return nil, nil, nil, nil, err
 	}
 	defer write.Close()
-	stderr = new(bytes.Buffer)
+	stderr = new(tail)
 	cmd = exec.Command("/proc/self/exe", "guard")
 	cmd.Args[0] = "leaklab"
 	cmd.Stderr = stderr

@@ -76,7 +76,7 @@ func furnish(o order) error {
 		}
 	}
 	if o.OwnEtc {
-		return ownEtc(o.Dir)
+		return ownEtc()
 	}
 	return nil
 }
@@ -117,20 +117,15 @@ func ownCgroups() error {
 
 // ownEtc gives the namespace a /run of its own and an /etc whose changes stay
 // in it.
-func ownEtc(dir string) error {
+func ownEtc() error {
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
 		return fmt.Errorf("own /run: %w", err)
 	}
-	over := filepath.Join(dir, "etc")
-	if err := os.MkdirAll(over, 0o755); err != nil {
-		return err
-	}
-	if err := unix.Mount("tmpfs", over, "tmpfs", 0, "mode=755"); err != nil {
-		return fmt.Errorf("own /etc: %w", err)
-	}
-	upper, work := filepath.Join(over, "upper"), filepath.Join(over, "work")
+	// Below the fresh /run, because a path of the user's choice may hold what
+	// the option string of an overlay cannot.
+	const upper, work = "/run/leaklab-etc/upper", "/run/leaklab-etc/work"
 	for _, d := range []string{upper, work} {
-		if err := os.Mkdir(d, 0o755); err != nil {
+		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
 	}

@@ -44,6 +44,7 @@ func follow(events io.Reader, emit func(arm.Event)) error {
 			}
 			switch e.Type {
 			case arm.EventDone:
+				emit(e)
 				return nil
 			case arm.EventFailed:
 				return &AgentError{Text: e.Text}

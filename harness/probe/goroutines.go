@@ -10,6 +10,7 @@ import (
 	"io"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/pprof/profile"
@@ -39,6 +40,17 @@ type Stack struct {
 	Minutes int
 	// Frames are innermost first.
 	Frames []Frame
+	// Members are the goroutines themselves, where the dump names them.
+	Members []Goroutine
+}
+
+// Goroutine is one goroutine of a dump and who started it.
+type Goroutine struct {
+	// ID is its number in the process, Parent that of the goroutine that
+	// started it (0 where the dump does not tell: before Go 1.21, and for main).
+	ID, Parent int
+	// StartedBy is the function that started it.
+	StartedBy string
 }
 
 // Has reports whether a frame's function ends with name: "ttrpc.(*Client).run".
@@ -91,9 +103,11 @@ func ParseGoroutineDump(text []byte) (Goroutines, error) {
 		for _, c := range g.Stack.Calls {
 			s.Frames = append(s.Frames, Frame{c.Func.Complete, c.SrcName, c.Line})
 		}
+		s.Members = []Goroutine{member(g)}
 		key := s.State + "\n" + s.key()
 		if have := groups[key]; have != nil {
 			have.Count++
+			have.Members = append(have.Members, s.Members...)
 			have.Minutes = max(have.Minutes, s.Minutes)
 			continue
 		}
@@ -106,6 +120,19 @@ func ParseGoroutineDump(text []byte) (Goroutines, error) {
 	}
 	gs.sort()
 	return gs, nil
+}
+
+// member reads the line "created by F in goroutine N".
+func member(g *stack.Goroutine) Goroutine {
+	m := Goroutine{ID: g.ID}
+	if calls := g.CreatedBy.Calls; len(calls) > 0 {
+		by, parent, told := strings.Cut(calls[0].Func.Complete, " in goroutine ")
+		m.StartedBy = by
+		if n, err := strconv.Atoi(parent); told && err == nil {
+			m.Parent = n
+		}
+	}
+	return m
 }
 
 func (s Stack) key() string {

@@ -53,6 +53,9 @@ type Arm struct {
 	Seconds float64             `json:"seconds"`
 	Samples []arm.Sample        `json:"samples,omitempty"`
 	Trials  []arm.OutcomeResult `json:"trials,omitempty"`
+	// CPU are the seconds that the agent ("agent") and what it started
+	// ("subjects") have used.
+	CPU map[string]string `json:"cpu,omitempty"`
 	// Files are the pieces of evidence, below the results' folder.
 	Files []string `json:"files,omitempty"`
 }

@@ -24,21 +24,15 @@ const (
 // Table shows the results to people: documented against measured, verdict, and
 // the reason wherever something is not as expected.
 func (r Run) Table(w io.Writer, style Style) error {
-	t := table.NewWriter()
-	t.SetStyle(table.StyleLight)
-	t.Style().Format.Header = text.FormatDefault
-	t.Style().Options.SeparateRows = false
+	t := newTable()
 	t.AppendHeader(table.Row{"", "arm", "kind", "documented", "measured", "verdict"})
-	t.SetColumnConfigs([]table.ColumnConfig{
-		{Number: 4, WidthMax: 30, WidthMaxEnforcer: text.WrapSoft},
-		{Number: 5, WidthMax: 46, WidthMaxEnforcer: text.WrapSoft},
-	})
 	for i, a := range r.Arms {
-		if i > 0 && r.Arms[i-1].Scenario != a.Scenario {
+		if i == 0 || r.Arms[i-1].Scenario != a.Scenario {
 			t.AppendSeparator()
+			t.AppendRow(table.Row{"", a.Scenario})
 		}
 		documented, measured := a.figures()
-		t.AppendRow(table.Row{a.mark(style), a.Name(), a.Kind, documented, measured, a.Verdict})
+		t.AppendRow(table.Row{a.mark(style), a.Arm, a.Kind, documented, measured, a.Verdict})
 	}
 	if _, err := fmt.Fprintln(w, t.Render()); err != nil {
 		return err
@@ -52,6 +46,16 @@ func (r Run) Table(w io.Writer, style Style) error {
 	}
 	_, err := fmt.Fprintln(w, r.Summary())
 	return err
+}
+
+// newTable is a plain table without borders, narrow enough for a terminal.
+func newTable() table.Writer {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header = text.FormatDefault
+	t.Style().Options = table.Options{SeparateHeader: true}
+	t.Style().Box.PaddingLeft, t.Style().Box.PaddingRight = "", " "
+	return t
 }
 
 // Line tells one arm in a line.

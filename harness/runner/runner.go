@@ -126,6 +126,8 @@ func (c *collector) take(e arm.Event) {
 	switch e.Type {
 	case arm.EventStarted:
 		c.res.Kernel, c.res.Cgroup = e.Fields["kernel"], e.Fields["cgroup"]
+	case arm.EventDone:
+		c.res.CPU = e.Fields
 	case arm.EventProgress:
 		c.watcher.Progress(e.Text)
 	case arm.EventSample:

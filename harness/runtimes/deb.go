@@ -168,10 +168,15 @@ var aptLine = regexp.MustCompile(`(?m)^'[^']*' (\S+) \d+ SHA256:([0-9a-f]{64})$`
 
 // resolve asks apt which package files it would download, file name to SHA-256.
 func (d DebPackages) resolve(ctx context.Context, log io.Writer) (map[string]string, error) {
-	if err := aptLists(ctx, log); err != nil {
-		return nil, err
+	aptUpdate.Lock()
+	defer aptUpdate.Unlock()
+	args := append([]string{"download", "--print-uris"}, d.Packages...)
+	out, err := apt(ctx, "", log, args...)
+	if errors.Is(err, ErrUnavailable) && !aptHasLists(ctx, log) {
+		if _, err = apt(ctx, "", log, "update"); err == nil {
+			out, err = apt(ctx, "", log, args...)
+		}
 	}
-	out, err := apt(ctx, "", log, append([]string{"download", "--print-uris"}, d.Packages...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -185,24 +190,22 @@ func (d DebPackages) resolve(ctx context.Context, log io.Writer) (map[string]str
 	return debs, nil
 }
 
+// aptUpdate keeps one caller from asking while another fetches the lists.
 var aptUpdate sync.Mutex
 
-// aptLists fetches apt's package lists if there are none.
-func aptLists(ctx context.Context, log io.Writer) error {
-	aptUpdate.Lock()
-	defer aptUpdate.Unlock()
+// aptHasLists reports whether any of apt's package lists was ever fetched.
+func aptHasLists(ctx context.Context, log io.Writer) bool {
 	out, err := apt(ctx, "", log, "indextargets", "--format", "$(FILENAME)", "Identifier: Packages")
 	if err != nil {
-		return err
+		return true
 	}
 	for list := range strings.Lines(out) {
 		// They may be kept compressed, with a suffix.
 		if kept, _ := filepath.Glob(strings.TrimSpace(list) + "*"); len(kept) > 0 {
-			return nil
+			return true
 		}
 	}
-	_, err = apt(ctx, "", log, "update")
-	return err
+	return false
 }
 
 // apt runs apt-get and returns what it prints.

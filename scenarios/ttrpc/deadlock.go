@@ -3,125 +3,61 @@ package ttrpc
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/leaklab/leaklab/harness/probe"
+	"github.com/leaklab/leaklab/scenarios/ttrpc/circle"
 )
 
 // proof is the evidence of one look at a silent pair.
 type proof struct {
-	// Circle: each side has a goroutine of ttrpc that is stuck in a write to
-	// the connection and none that reads from it, so that neither can go on.
-	Circle bool
-	// Queues: both ends of the connection hold bytes that nobody reads, and so
-	// many that the other has not taken that the kernel takes no more.
-	Queues bool
-
-	client, server probe.Goroutines
-	ends           [2]probe.Socket
-	answered       int64
+	circle.Look
+	// answered is the number of calls that have been answered so far.
+	answered int64
 }
 
 // look takes the evidence.
 func (p *pair) look(ctx context.Context, network string) (proof, error) {
 	var pr proof
 	var err error
-	if pr.client, err = p.client.pprof.Dump(ctx); err != nil {
+	if pr.Client, err = p.client.pprof.Dump(ctx); err != nil {
 		return pr, err
 	}
-	if pr.server, err = p.server.pprof.Dump(ctx); err != nil {
+	if pr.Server, err = p.server.pprof.Dump(ctx); err != nil {
 		return pr, err
 	}
-	st, err := p.client.status(ctx)
+	client, err := p.client.status(ctx)
 	if err != nil {
 		return pr, err
 	}
-	pr.answered = st.Answered
-	pr.Circle = stuckWriting(pr.client) && stuckWriting(pr.server)
-	pr.ends, err = p.ends(network)
+	server, err := p.server.status(ctx)
 	if err != nil {
 		return pr, err
 	}
-	sndbuf := [2]int64{st.Sndbuf, 0}
-	if st, err = p.server.status(ctx); err != nil {
+	pr.answered = client.Answered
+	pr.Circle = circle.Client(pr.Client) && circle.Server(pr.Server)
+	found, err := circle.Connections(network, p.client.pid(), p.server.pid())
+	if err != nil {
 		return pr, err
 	}
-	sndbuf[1] = st.Sndbuf
-	pr.Queues = true
-	for i, end := range pr.ends {
-		full := end.Send > 0
-		if network == "unix" {
-			// A writer that found the buffer full is woken once three quarters
-			// of it are free again (unix_writable in net/unix/af_unix.c). Over
-			// TCP it is the receiver's window that closes.
-			full = 4*int64(end.Send) > sndbuf[i]
-		}
-		pr.Queues = pr.Queues && end.Recv > 0 && full
+	if len(found) != 1 {
+		return pr, fmt.Errorf("%d %s connections between client and server, not one", len(found), network)
 	}
+	pr.Connection = found[0]
+	pr.Queues = found[0].Full([2]int64{client.Sndbuf, server.Sndbuf})
 	return pr, nil
 }
 
-// stuckWriting finds the half of the circle that is in one process.
-func stuckWriting(gs probe.Goroutines) bool {
-	writing, reading := false, false
-	for _, s := range gs {
-		if !slices.ContainsFunc(s.Frames, func(f probe.Frame) bool {
-			return strings.HasPrefix(f.Func, "github.com/containerd/ttrpc.")
-		}) {
-			continue
-		}
-		writing = writing || s.Has("internal/poll.(*FD).Write") && s.State == "IO wait"
-		reading = reading || s.Has("internal/poll.(*FD).Read")
+// confirm joins two looks; a call that was answered in between disproves.
+func (a proof) confirm(b proof) proof {
+	joined := proof{circle.Confirm(a.Look, b.Look), b.answered}
+	if a.answered != b.answered {
+		joined.Circle, joined.Queues = false, false
 	}
-	return writing && !reading
-}
-
-// ends finds the two sockets of the pair's connection, the client's first.
-func (p *pair) ends(network string) (ends [2]probe.Socket, err error) {
-	list := probe.UnixSockets
-	if network == "tcp" {
-		list = probe.TCPSockets
-	}
-	all, err := list()
-	if err != nil {
-		return ends, err
-	}
-	clients, err := probe.HeldBy(p.client.pid(), all)
-	if err != nil {
-		return ends, err
-	}
-	servers, err := probe.HeldBy(p.server.pid(), all)
-	if err != nil {
-		return ends, err
-	}
-	for _, c := range clients {
-		for _, s := range servers {
-			if c.Listening || s.Listening {
-				continue
-			}
-			if network == "unix" && c.Peer == s.Inode || network == "tcp" && c.Name == reversed(s.Name) {
-				return [2]probe.Socket{c, s}, nil
-			}
-		}
-	}
-	return ends, fmt.Errorf("no %s connection between client and server", network)
-}
-
-func reversed(name string) string {
-	local, remote, _ := strings.Cut(name, " ")
-	return remote + " " + local
-}
-
-// same reports whether nothing has moved between two looks.
-func (a proof) same(b proof) bool {
-	return a.answered == b.answered && a.ends == b.ends
+	return joined
 }
 
 func (a proof) String() string {
-	return fmt.Sprintf("circle %v; queues client %d unread/%d unsent, server %d unread/%d unsent; %d calls answered",
-		a.Circle, a.ends[0].Recv, a.ends[0].Send, a.ends[1].Recv, a.ends[1].Send, a.answered)
+	return fmt.Sprintf("%v; %d calls answered", a.Look, a.answered)
 }
 
 // watch waits until a storm of calls is over or has come to a stand. Silence
@@ -161,10 +97,7 @@ func (p *pair) watch(ctx context.Context, s setting, calls int64) (last proof, s
 			if last, err = p.look(ctx, s.Network); err != nil {
 				return last, false, 0, err
 			}
-			still := first.same(last)
-			last.Circle = last.Circle && first.Circle && still
-			last.Queues = last.Queues && first.Queues && still
-			if last.Circle && last.Queues {
+			if last = first.confirm(last); last.Proven() {
 				return last, true, moved.Sub(start), nil
 			}
 		}

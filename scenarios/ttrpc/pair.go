@@ -24,6 +24,7 @@ import (
 type side struct {
 	cmd    *exec.Cmd
 	stderr bytes.Buffer
+	exited chan struct{}
 	http   http.Client
 	pprof  probe.Pprof
 }
@@ -67,7 +68,7 @@ func startPair(ctx context.Context, lab arm.Lab, s setting, trial int) (*pair, e
 
 func startSide(ctx context.Context, bin, role, dir string, args ...string) (*side, error) {
 	control := filepath.Join(dir, role+".control")
-	s := &side{pprof: probe.Pprof{Socket: control}}
+	s := &side{exited: make(chan struct{}), pprof: probe.Pprof{Socket: control}}
 	s.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", control)
@@ -78,14 +79,13 @@ func startSide(ctx context.Context, bin, role, dir string, args ...string) (*sid
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting the pair: %w", err)
 	}
-	exited := make(chan struct{})
-	go func() { s.cmd.Wait(); close(exited) }()
+	go func() { s.cmd.Wait(); close(s.exited) }()
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		if _, err := s.status(ctx); err == nil {
 			return s, nil
 		}
 		select {
-		case <-exited:
+		case <-s.exited:
 			return nil, fmt.Errorf("pair %s ended at once: %s", role, bytes.TrimSpace(s.stderr.Bytes()))
 		case <-ctx.Done():
 			s.kill()
@@ -101,6 +101,7 @@ func startSide(ctx context.Context, bin, role, dir string, args ...string) (*sid
 
 func (s *side) kill() {
 	s.cmd.Process.Kill() // it may be gone already
+	<-s.exited
 	s.http.CloseIdleConnections()
 }
 

@@ -46,11 +46,11 @@ const (
 // The settings in which the deadlock is known to come in every trial.
 var (
 	// unixDefault is a socket as between containerd and a shim, untouched.
-	unixDefault = setting{Network: "unix", Callers: 64, Calls: 100, Size: 4096}
+	unixDefault = setting{Network: "unix", Callers: 64, Calls: 40, Size: 4096}
 	// unixSmall has the smallest send buffer the kernel gives.
-	unixSmall = setting{Network: "unix", Sndbuf: 1, Callers: 32, Calls: 100, Size: 1024}
+	unixSmall = setting{Network: "unix", Sndbuf: 1, Callers: 32, Calls: 60, Size: 1024}
 	// tcpSmall is the report's own setting: a small tcp_wmem.
-	tcpSmall = setting{Network: "tcp", TCPWmem: "4096 4096 4096", Callers: 128, Calls: 8, Size: 64 << 10}
+	tcpSmall = setting{Network: "tcp", TCPWmem: "4096 4096 4096", Callers: 128, Calls: 4, Size: 64 << 10}
 )
 
 // places are the settings with the words for them.
@@ -106,9 +106,9 @@ func arms() []arm.Arm {
 	deadline := unixDefault
 	deadline.Deadline = 300 * time.Millisecond
 	serial := unixDefault
-	serial.Callers, serial.Calls = 1, 2000
+	serial.Callers, serial.Calls = 1, 1000
 	wmem := unixDefault
-	wmem.TCPWmem, wmem.Callers, wmem.Calls = tcpSmall.TCPWmem, 16, 400
+	wmem.TCPWmem, wmem.Callers, wmem.Calls = tcpSmall.TCPWmem, 16, 160
 	stalled := setting{Network: "unix", Size: 64 << 10, Deadline: 300 * time.Millisecond}
 	return append(all,
 		stormArm(arm.Arm{

@@ -32,8 +32,8 @@ func (s setting) stalledPeer(ctx context.Context, lab arm.Lab) error {
 		return fmt.Errorf("the server did not answer before it was stopped")
 	}
 	deadline := int(s.Deadline.Milliseconds())
-	// A caller that is a second late has not come back at its deadline.
-	const late = 1000
+	// A caller that is half a second late has not come back at its deadline.
+	const late = 500
 	calls := 0
 	err = lab.Rounds(ctx, arm.Rounds{
 		Operate: func(ctx context.Context, n int) error {

@@ -103,8 +103,8 @@ func (s setting) trial(ctx context.Context, lab arm.Lab, trial int) (p *pair, st
 		lab.Outcome(result)
 	}
 	if stuck && trial == 1 {
-		lab.File("client-deadlocked.txt", seen.client.Text())
-		lab.File("server-deadlocked.txt", seen.server.Text())
+		lab.File("client-deadlocked.txt", seen.Client.Text())
+		lab.File("server-deadlocked.txt", seen.Server.Text())
 	}
 	if !stuck {
 		st, err := p.client.status(ctx)

@@ -1,0 +1,46 @@
+# leaklab: see README.md. "make repro" runs the main job, "make test" the tests.
+
+GO      ?= go
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo development)
+# What the runtimes need to be built, beyond Go: the old engines use cgo.
+TOOLS   := gcc git
+
+export CGO_ENABLED ?= 0
+
+.PHONY: repro test unit e2e bench lint build deps clean
+
+repro: deps build ## install what is missing, build, run all that this machine can run
+	bin/leaklab run
+
+test: unit e2e ## unit tests, then the real thing
+
+build: ## leave bin/leaklab, one static binary
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/leaklab ./cmd/leaklab
+
+unit: ## fast tests, on any machine
+	$(GO) vet ./...
+	$(GO) test $$($(GO) list ./... | grep -v /e2e)
+
+e2e: deps build ## every arm through the real command (Ginkgo; FLAGS adds its flags)
+	LEAKLAB_BIN=$(CURDIR)/bin/leaklab $(GO) test ./e2e -count=1 -timeout 50m -ginkgo.v $(FLAGS)
+
+bench: deps build ## ratios measured in one run
+	LEAKLAB_BIN=$(CURDIR)/bin/leaklab $(GO) test ./e2e -run '^$$' -bench . -benchtime 1x -count=1 -timeout 30m
+
+lint: ## vet and staticcheck
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+deps: ## install the tools that building the runtimes needs, where they are missing
+	@for tool in $(TOOLS); do \
+		command -v $$tool >/dev/null && continue; \
+		if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev git && break; \
+		else \
+			echo "$$tool is missing: install gcc, libc6-dev and git (as root on Debian, make does)" >&2; exit 1; \
+		fi; \
+	done
+
+clean: ## remove what was built here and what killed runs have left
+	-[ ! -x bin/leaklab ] || bin/leaklab clean
+	rm -rf bin leaklab-results
