@@ -169,6 +169,22 @@ func (p *pair) read(ctx context.Context) (map[string]float64, error) {
 	}, nil
 }
 
+// profile keeps the side's profiles as evidence, so that before and after can be
+// compared.
+func (s *side) profile(ctx context.Context, lab arm.Lab, when string) error {
+	for _, of := range []struct{ profile, file string }{
+		{"goroutine", "client-" + when + ".goroutine.pb.gz"},
+		{"heap?gc=1", "client-" + when + ".heap.pb.gz"},
+	} {
+		data, err := s.pprof.Get(ctx, of.profile)
+		if err != nil {
+			return err
+		}
+		lab.File(of.file, data)
+	}
+	return nil
+}
+
 // freeze stops a side from reading, as a hung peer does; thaw lets it go on.
 func (s *side) freeze() error { return s.cmd.Process.Signal(unix.SIGSTOP) }
 func (s *side) thaw() error   { return s.cmd.Process.Signal(unix.SIGCONT) }

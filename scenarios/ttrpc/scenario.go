@@ -17,6 +17,9 @@ var Scenario = arm.Scenario{
 	Name:   "ttrpc",
 	Title:  "the ttrpc 1.0.x client deadlocks when both directions are full; every later call hangs",
 	Report: "yylt 2021, a kubelet memory leak (claims T1–T5, T10)",
+	Story:  story,
+	Frames: frames,
+	Claims: claims,
 	Arms:   arms(),
 }
 
@@ -49,8 +52,10 @@ var (
 	unixDefault = setting{Network: "unix", Callers: 64, Calls: 40, Size: 4096}
 	// unixSmall has the smallest send buffer the kernel gives.
 	unixSmall = setting{Network: "unix", Sndbuf: 1, Callers: 32, Calls: 60, Size: 1024}
-	// tcpSmall is the report's own setting: a small tcp_wmem.
-	tcpSmall = setting{Network: "tcp", TCPWmem: "4096 4096 4096", Callers: 128, Calls: 4, Size: 64 << 10}
+	// tcpSmall is the report's own setting: a small tcp_wmem. The requests and
+	// responses under way, 16 MB, are more than both receive buffers can grow to
+	// (tcp_rmem ends at 6 MB), or a storm can slip through.
+	tcpSmall = setting{Network: "tcp", TCPWmem: "4096 4096 4096", Callers: 256, Calls: 3, Size: 64 << 10}
 )
 
 // places are the settings with the words for them.
@@ -60,7 +65,7 @@ var places = []struct {
 }{
 	{"unix", "a unix socket with the default buffer, 64 callers of 4 KB", unixDefault},
 	{"sndbuf", "a unix socket with the smallest SO_SNDBUF, 32 callers of 1 KB", unixSmall},
-	{"tcp", "TCP under a small tcp_wmem, 128 callers of 64 KB", tcpSmall},
+	{"tcp", "TCP under a small tcp_wmem, 256 callers of 64 KB", tcpSmall},
 }
 
 var plan = arm.Plan{Trials: 20, Rounds: 4, MaxRounds: 12, Ops: 50, Warmup: 20, Timeout: 4 * time.Minute}

@@ -31,6 +31,9 @@ func (s setting) stalledPeer(ctx context.Context, lab arm.Lab) error {
 	if before.Answered != 1 {
 		return fmt.Errorf("the server did not answer before it was stopped")
 	}
+	if err := p.client.profile(ctx, lab, "before"); err != nil {
+		return err
+	}
 	deadline := int(s.Deadline.Milliseconds())
 	// A caller that is half a second late has not come back at its deadline.
 	const late = 500
@@ -54,11 +57,14 @@ func (s setting) stalledPeer(ctx context.Context, lab arm.Lab) error {
 	}
 	lab.Outcome(arm.OutcomeResult{Name: callersReleased, Trial: 1, Yes: st.Released == int64(calls),
 		Detail: fmt.Sprintf("%d of %d callers were back %d ms after their deadline of %d ms", st.Released, calls, late, deadline)})
+	if err := p.client.profile(ctx, lab, "after"); err != nil {
+		return err
+	}
 	dump, err := p.client.pprof.Dump(ctx)
 	if err != nil {
 		return err
 	}
-	lab.File("client-stalled-peer.txt", dump.Text())
+	lab.File("client-stalled-peer.stacks.txt", dump.Text())
 
 	if err := p.server.thaw(); err != nil {
 		return err

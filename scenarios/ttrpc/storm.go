@@ -103,8 +103,8 @@ func (s setting) trial(ctx context.Context, lab arm.Lab, trial int) (p *pair, st
 		lab.Outcome(result)
 	}
 	if stuck && trial == 1 {
-		lab.File("client-deadlocked.txt", seen.Client.Text())
-		lab.File("server-deadlocked.txt", seen.Server.Text())
+		lab.File("client-deadlocked.stacks.txt", seen.Client.Text())
+		lab.File("server-deadlocked.stacks.txt", seen.Server.Text())
 	}
 	if !stuck {
 		st, err := p.client.status(ctx)
@@ -135,6 +135,9 @@ func (s setting) later(ctx context.Context, lab arm.Lab, p *pair) error {
 	if err != nil {
 		return err
 	}
+	if err := p.client.profile(ctx, lab, "before"); err != nil {
+		return err
+	}
 	calls := int64(0)
 	err = lab.Rounds(ctx, arm.Rounds{
 		Operate: func(ctx context.Context, n int) error {
@@ -162,11 +165,14 @@ func (s setting) later(ctx context.Context, lab arm.Lab, p *pair) error {
 		lab.Outcome(arm.OutcomeResult{Name: connectionDead, Trial: 1, Yes: answered == 0,
 			Detail: fmt.Sprintf("%d of %d later calls answered", answered, calls)})
 	}
+	if err := p.client.profile(ctx, lab, "after"); err != nil {
+		return err
+	}
 	dump, err := p.client.pprof.Dump(ctx)
 	if err != nil {
 		return err
 	}
-	lab.File("client-after-calls.txt", dump.Text())
+	lab.File("client-after-calls.stacks.txt", dump.Text())
 	return nil
 }
 
