@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -28,6 +29,11 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("LEAKLAB_CACHE", e.WorkDir+"/cache")
 			e.Setenv("HOME", os.Getenv("HOME"))
+			path, err := exec.LookPath("leaklab")
+			if err != nil {
+				return err
+			}
+			e.Setenv("LEAKLAB", path)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},

@@ -21,6 +21,7 @@ type GoBuild struct {
 	Mod, Sum string
 	// Open lets the go command complete the pins (go mod tidy) for versions
 	// whose checksums are not shipped. The checksum database still applies.
+	// Without it an incomplete pin is an error.
 	Open bool
 	// Files are sources of our own in the building module, path to content.
 	Files map[string]string
@@ -57,6 +58,7 @@ func (b GoBuild) Describe(ctx context.Context) (Description, error) {
 		"go.sum":  b.Sum,
 		"tags":    strings.Join(b.Tags, ","),
 		"cgo":     fmt.Sprint(b.CGO),
+		"pinned":  fmt.Sprint(!b.Open),
 		"ldflags": b.LDFlags,
 		"env":     strings.Join(b.Env, " "),
 	}
@@ -198,7 +200,13 @@ func (b GoBuild) env() []string {
 	}
 	// The user's own go settings (proxy, caches) stay; what shapes the binary
 	// is fixed.
-	env := append(os.Environ(), "GOTOOLCHAIN=local", "GOWORK=off", "GOFLAGS=-mod=mod", "GOOS=linux", cgo)
+	// A pinned build must not heal its pins: with -mod=mod a missing module
+	// makes go upgrade others, and the binary is no longer what its name says.
+	mod := "-mod=readonly"
+	if b.Open {
+		mod = "-mod=mod"
+	}
+	env := append(os.Environ(), "GOTOOLCHAIN=local", "GOWORK=off", "GOFLAGS="+mod, "GOOS=linux", cgo)
 	return append(env, b.Env...)
 }
 
@@ -233,6 +241,9 @@ var notServed = regexp.MustCompile(`(\S+@\S+?):? .*(?:unknown revision|invalid v
 func goError(args []string, err error, text string) error {
 	if m := notServed.FindStringSubmatch(text); m != nil {
 		return fmt.Errorf("%w: the module proxy does not serve %s", ErrUnavailable, m[1])
+	}
+	if strings.Contains(text, `C compiler "gcc" not found`) {
+		return fmt.Errorf("%s: gcc is missing: install the packages gcc and libc6-dev", strings.Join(args[:min(2, len(args))], " "))
 	}
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	last := lines[len(lines)-1]
