@@ -37,7 +37,7 @@ func TestSetSndbuf(t *testing.T) {
 	if after >= before || after > 8192 {
 		t.Errorf("SO_SNDBUF went from %d to %d, want the kernel's smallest", before, after)
 	}
-	if err := SetSndbuf(pid, inode+1, 1); err == nil {
+	if err := SetSndbuf(pid, 0, 1); err == nil {
 		t.Error("a socket that nobody holds was set")
 	}
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -66,4 +67,32 @@ func (p Pprof) Heap(ctx context.Context) (Heap, error) {
 		return nil, err
 	}
 	return ParseHeap(data)
+}
+
+// Memory fetches what the Go run-time of the process has in use for its heap
+// and its stacks together, in bytes, without a garbage collection.
+func (p Pprof) Memory(ctx context.Context) (float64, error) {
+	text, err := p.Get(ctx, "heap?debug=1")
+	if err != nil {
+		return 0, err
+	}
+	return parseMemory(text)
+}
+
+// parseMemory reads the figures at the end of a heap profile as text:
+// "# HeapInuse = 123" and "# Stack = in use / from the system".
+func parseMemory(text []byte) (float64, error) {
+	sum := 0.0
+	for _, name := range []string{"# HeapInuse = ", "# Stack = "} {
+		_, rest, ok := bytes.Cut(text, []byte("\n"+name))
+		if !ok {
+			return 0, fmt.Errorf("heap profile: it has no line %q", name)
+		}
+		var n float64
+		if _, err := fmt.Sscan(string(rest[:min(len(rest), 32)]), &n); err != nil {
+			return 0, fmt.Errorf("heap profile, %q: %w", name, err)
+		}
+		sum += n
+	}
+	return sum, nil
 }

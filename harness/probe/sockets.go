@@ -42,7 +42,7 @@ func UnixSockets() ([]Socket, error) {
 			s.Peer = *i.Peer
 		}
 		if i.Name != nil {
-			s.Name = strings.TrimRight(*i.Name, "\x00")
+			s.Name = socketName(*i.Name)
 		}
 		if i.Queue != nil {
 			s.Recv, s.Send = i.Queue.RQueue, i.Queue.WQueue
@@ -50,6 +50,17 @@ func UnixSockets() ([]Socket, error) {
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// socketName cuts a path at its end. What follows it is not part of it: the
+// library hands on the four bytes after the attribute too. An abstract name,
+// which begins with a zero, may hold zeros and is left as it comes.
+func socketName(raw string) string {
+	if strings.HasPrefix(raw, "\x00") {
+		return strings.TrimRight(raw, "\x00")
+	}
+	path, _, _ := strings.Cut(raw, "\x00")
+	return path
 }
 
 const stateListen = 10 // TCP_LISTEN, include/net/tcp_states.h

@@ -70,3 +70,18 @@ func shimStacks(log []byte) (dump []byte, ok bool) {
 	text, err := strconv.Unquote(string(log[:j+len(end)]))
 	return []byte(text), err == nil
 }
+
+// ReadLog is what containerd and its shims have written, without the dumps.
+func (n *Node) ReadLog() ([]byte, error) {
+	text, err := os.ReadFile(n.Log())
+	if err != nil {
+		return nil, err
+	}
+	var kept []byte
+	for line := range bytes.Lines(text) {
+		if !bytes.Contains(line, []byte("=== BEGIN goroutine stack dump ===")) {
+			kept = append(kept, line...)
+		}
+	}
+	return kept, nil
+}

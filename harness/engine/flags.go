@@ -1,0 +1,33 @@
+package engine
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// cgroupParent is below the arm's own cgroup.
+const cgroupParent = "/leaklab"
+
+// flags are those of a dockerd whose --help is given. What can be changed while
+// it runs is in daemon.json instead: dockerd refuses a setting that is in both.
+func flags(o Options, help string) []string {
+	data := "--data-root"
+	if !strings.Contains(help, data) {
+		data = "--graph" // before 17.05
+	}
+	f := []string{
+		data, filepath.Join(o.Dir, "data"),
+		"--exec-root", o.Run,
+		"--pidfile", filepath.Join(o.Run, "docker.pid"),
+		"--host", "unix://" + socket(o),
+		"--config-file", configPath(o),
+		// The one driver that every version has and every file system carries.
+		"--storage-driver", "vfs",
+		"--cgroup-parent", cgroupParent,
+		"--iptables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
+	}
+	if !o.Bridge {
+		f = append(f, "--bridge=none")
+	}
+	return append(f, o.Flags...)
+}
