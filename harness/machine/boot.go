@@ -66,10 +66,7 @@ func startGuest(ctx context.Context, spec guestSpec, job arm.Job, accel accelera
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if errors.Is(err, errAgentGone) {
-			err = errors.New(tellingLine(g.console()))
-		}
-		return nil, errors.Join(fmt.Errorf("kernel %s does not boot (%s, %s): %w", spec.Kernel.Release, q.Board, accel, err), closeErr)
+		return nil, errors.Join(fmt.Errorf("kernel %s does not boot (%s, %s): %w (%s)", spec.Kernel.Release, q.Board, accel, err, tellingLine(g.console())), closeErr)
 	}
 	g.facts = map[string]string{
 		"accelerator":     string(accel),

@@ -76,7 +76,10 @@ func supervise(o order, lifeline io.Reader) error {
 	init := exec.Command("/proc/self/exe", "init")
 	init.Args[0] = "leaklab"
 	init.Stderr = os.Stderr
-	init.ExtraFiles = []*os.File{os.NewFile(eventsFD, "events")}
+	// Closed through its own file: a bare close(2) would be repeated by the
+	// file's finalizer, on whatever has got the number since.
+	events := os.NewFile(eventsFD, "events")
+	init.ExtraFiles = []*os.File{events}
 	init.SysProcAttr = namespaces(o)
 	stdin, err := init.StdinPipe()
 	if err != nil {
@@ -86,7 +89,7 @@ func supervise(o order, lifeline io.Reader) error {
 		return fmt.Errorf("making namespaces: %w", err)
 	}
 	// The stream must end when init does, not when the guardian does.
-	unix.Close(eventsFD)
+	events.Close()
 	ended := make(chan struct{})
 	go func() {
 		io.Copy(io.Discard, lifeline)
@@ -118,7 +121,8 @@ func supervise(o order, lifeline io.Reader) error {
 func superviseProgram(o order, lifeline io.Reader) error {
 	program := exec.Command(o.Program[0], o.Program[1:]...)
 	program.Dir, program.Stderr = o.Dir, os.Stderr
-	program.Stdout = os.NewFile(eventsFD, "events")
+	events := os.NewFile(eventsFD, "events")
+	program.Stdout = events
 	program.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	stdin, err := program.StdinPipe()
 	if err != nil {
@@ -127,7 +131,7 @@ func superviseProgram(o order, lifeline io.Reader) error {
 	if err := program.Start(); err != nil {
 		return err
 	}
-	unix.Close(eventsFD)
+	events.Close()
 	go func() {
 		io.Copy(stdin, lifeline)
 		program.Process.Kill()

@@ -15,9 +15,13 @@ import (
 	"github.com/leaklab/leaklab/harness/arm"
 )
 
-// GuestCommand is the argument by which a kernel tells leaklab that it is the
-// init of a guest.
-const GuestCommand = "guest"
+// GuestInit is the name under which a guest's kernel starts leaklab as its init.
+// Arguments would not do: kernels add boot parameters that they do not know.
+const GuestInit = "/leaklab-guest"
+
+// InGuest reports whether this process is the init of a guest, to be handed
+// over to [Guest].
+func InGuest() bool { return os.Getpid() == 1 && os.Args[0] == GuestInit }
 
 // guestConfig tells a guest's init what to set up.
 type guestConfig struct {
@@ -37,13 +41,10 @@ const guestWork = "/tmp/work"
 const eventReady arm.EventType = "ready"
 
 // Guest is pid 1 of a virtual machine: it makes the bare kernel a place to work
-// in, says that it is ready, and runs agents, one job after the other. It is the
-// command "leaklab guest", which only a kernel calls, and does not return: when
-// it cannot go on the machine ends.
+// in, says that it is ready, and runs agents, one job after the other. When it
+// cannot go on it says why on the console and ends the machine; it returns only
+// if that fails.
 func Guest() error {
-	if os.Getpid() != 1 {
-		return errors.New("leaklab guest is run by a kernel as its init, not by hand")
-	}
 	if err := guestMain(); err != nil {
 		fmt.Fprintln(os.Stderr, "leaklab:", err)
 	}

@@ -27,16 +27,17 @@ func Init(in io.Reader) error {
 	if err := furnish(o); err != nil {
 		return err
 	}
+	events := os.NewFile(eventsFD, "events")
 	agent, err := os.StartProcess("/proc/self/exe", []string{"leaklab", "agent"}, &os.ProcAttr{
 		Dir: o.Job.Dir,
 		Env: os.Environ(),
 		// The job is the rest of the input, and its end the signal to stop.
-		Files: []*os.File{os.Stdin, os.Stderr, os.Stderr, os.NewFile(eventsFD, "events")},
+		Files: []*os.File{os.Stdin, os.Stderr, os.Stderr, events},
 	})
 	if err != nil {
 		return err
 	}
-	unix.Close(eventsFD)
+	events.Close()
 	return reapUntil(agent.Pid)
 }
 

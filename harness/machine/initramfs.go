@@ -75,7 +75,7 @@ func (i initramfs) fill(w *archive) error {
 	if err := w.record("dev/console", cpio.CharDev("dev/console", 0o600, 5, 1)); err != nil {
 		return err
 	}
-	if err := w.copy("init", "/proc/self/exe", 0o755); err != nil {
+	if err := w.copy(path.Base(GuestInit), "/proc/self/exe", 0o755); err != nil {
 		return err
 	}
 	if err := w.file(configFile, config); err != nil {

@@ -107,8 +107,7 @@ func (q qemu) args() []string {
 	return args
 }
 
-// cmdline are the kernel's boot parameters. A word that no kernel knows is
-// handed to init as an argument.
+// cmdline are the kernel's boot parameters.
 func (q qemu) cmdline() []string {
 	uarts := 1
 	if q.Port == portSerial {
@@ -120,5 +119,5 @@ func (q qemu) cmdline() []string {
 		// tests, waiting for entropy and for hardware that is not there.
 		"nokaslr", "mitigations=off", "no_timer_check", "cryptomgr.notests", "random.trust_cpu=on",
 		fmt.Sprintf("8250.nr_uarts=%d", uarts),
-	}, q.Cmdline, []string{GuestCommand})
+	}, q.Cmdline, []string{"rdinit=" + GuestInit})
 }

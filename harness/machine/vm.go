@@ -273,7 +273,7 @@ func memoryMB(a arm.Arm) int {
 // tellingLine picks from a console what most likely ended the guest.
 func tellingLine(console string) string {
 	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(console, "\r", "")), "\n")
-	for _, sign := range []string{"Kernel panic", "Out of memory", "BUG:", "Oops", "leaklab:", qemuBinary + ":"} {
+	for _, sign := range []string{"leaklab:", qemuBinary + ":", "Out of memory", "BUG:", "Oops", "Kernel panic"} {
 		for _, line := range lines {
 			if strings.Contains(line, sign) {
 				return strings.TrimSpace(line)
