@@ -5,9 +5,13 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo development
 # What the runtimes need to be built, beyond Go: the old engines use cgo.
 TOOLS   := gcc git
 
+# What the project's own Vagrant box and its end-to-end test need.
+VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils mmdebstrap \
+	dnsmasq-base iptables nftables openssh-client e2fsprogs
+
 export CGO_ENABLED ?= 0
 
-.PHONY: repro test unit e2e bench lint build deps clean
+.PHONY: repro test unit e2e bench lint build deps clean vagrant-box vagrant-deps e2e-vagrant
 
 repro: deps build ## install what is missing, build, run all that this machine can run
 	bin/leaklab run
@@ -24,8 +28,28 @@ unit: ## fast tests, on any machine
 e2e: deps build ## every arm through the real command (Ginkgo; FLAGS adds its flags)
 	LEAKLAB_BIN=$(CURDIR)/bin/leaklab $(GO) test ./e2e -count=1 -timeout 50m -ginkgo.v $(FLAGS)
 
+vagrant-box: bin/testbox.box ## the project's own Vagrant box, from this machine's apt
+
+bin/testbox.box: $(wildcard vagrant/testbox/*) | vagrant-deps
+	sh vagrant/testbox/build.sh $(CURDIR)/$@
+
+e2e-vagrant: build vagrant-box ## up, run, lose and destroy a real box (libvirt, emulated; takes a while)
+	LEAKLAB_BIN=$(CURDIR)/bin/leaklab LEAKLAB_TESTBOX=$(CURDIR)/bin/testbox.box \
+		$(GO) test ./e2e -count=1 -timeout 90m -ginkgo.v -ginkgo.label-filter=vagrant $(FLAGS)
+
+vagrant-deps: ## install Vagrant, libvirt, QEMU and mmdebstrap, where they are missing
+	@for tool in vagrant libvirtd virsh qemu-system-x86_64 qemu-img mmdebstrap dnsmasq iptables; do \
+		command -v $$tool >/dev/null && continue; \
+		if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(VAGRANT_PACKAGES) && break; \
+		else \
+			echo "$$tool is missing: install $(VAGRANT_PACKAGES) (as root on Debian, make does)" >&2; exit 1; \
+		fi; \
+	done
+
 bench: deps build ## ratios measured in one run
 	LEAKLAB_BIN=$(CURDIR)/bin/leaklab $(GO) test ./e2e -run '^$$' -bench . -benchtime 1x -count=1 -timeout 30m
+	$(GO) test ./harness/bisect -run '^$$' -bench . -benchtime 200x -count=1
 
 lint: ## vet and staticcheck
 	$(GO) vet ./...

@@ -30,6 +30,9 @@ func innerCommands() []*cobra.Command {
 			_ = agent.Serve(os.Stdin, events, scenarios.All)
 			return nil
 		}},
+		{Use: "box", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+			return machine.Box(os.Stdin, os.Stdout, scenarios.All)
+		}},
 		{Use: "part", Args: cobra.MinimumNArgs(2), DisableFlagParsing: true, RunE: func(cmd *cobra.Command, args []string) error {
 			for _, s := range scenarios.All {
 				if part := s.Parts[args[1]]; s.Name == args[0] && part != nil {

@@ -12,52 +12,89 @@ import (
 	"github.com/leaklab/leaklab/harness/report"
 )
 
-// live is for terminals: finished arms above, below a line that moves with what
-// the running one does.
+// live is for terminals: finished arms above, below them a line for whatever is
+// built, and one for each running arm that moves with what it does.
 type live struct {
 	out *mpb.Progress
-	bar *mpb.Bar
 
-	mu   sync.Mutex
-	head string
-	now  string
+	mu    sync.Mutex
+	lines map[string]*liveLine
 }
+
+// liveLine is one moving line. It has a lock of its own, because bars are drawn
+// by a goroutine of the library's.
+type liveLine struct {
+	bar  *mpb.Bar
+	mu   sync.Mutex
+	text string
+}
+
+// preparing is the line of what is built.
+const preparing = ""
 
 func newLive() *live {
-	l := &live{out: mpb.New(mpb.WithOutput(os.Stderr), mpb.WithWidth(2))}
-	l.bar = l.out.New(0, mpb.SpinnerStyle(), mpb.BarRemoveOnComplete(),
-		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			return l.head + l.now
-		})))
-	return l
+	return &live{out: mpb.New(mpb.WithOutput(os.Stderr), mpb.WithWidth(2)), lines: map[string]*liveLine{}}
 }
 
-func (l *live) set(head, now string) {
+// open makes a line.
+func (l *live) open(name, head, text string) {
+	line := &liveLine{text: text}
+	line.bar = l.out.New(0, mpb.SpinnerStyle(), mpb.BarRemoveOnComplete(),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
+			line.mu.Lock()
+			defer line.mu.Unlock()
+			return head + line.text
+		})))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.head, l.now = head, now
+	l.lines[name] = line
 }
 
-func (l *live) Preparing(text string) { l.set("", text) }
+func (l *live) line(name string) *liveLine {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines[name]
+}
+
+func (l *live) drop(name string) {
+	l.mu.Lock()
+	line := l.lines[name]
+	delete(l.lines, name)
+	l.mu.Unlock()
+	if line != nil {
+		line.bar.SetTotal(-1, true)
+	}
+}
+
+func (l *live) Preparing(text string) {
+	if l.line(preparing) == nil {
+		l.open(preparing, "", text)
+		return
+	}
+	l.set(preparing, text)
+}
 
 func (l *live) Started(s plan.Step, i, n int) {
-	l.set(fmt.Sprintf("[%d/%d] %s: ", i, n, s.Name()), "starting")
+	l.drop(preparing)
+	l.open(s.Name(), fmt.Sprintf("[%d/%d] %s: ", i, n, s.Name()), "starting")
 }
 
-func (l *live) Progress(text string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.now = text
+func (l *live) Progress(s plan.Step, text string) { l.set(s.Name(), text) }
+
+func (l *live) set(name, text string) {
+	if line := l.line(name); line != nil {
+		line.mu.Lock()
+		defer line.mu.Unlock()
+		line.text = text
+	}
 }
 
 func (l *live) Finished(a report.Arm) {
+	l.drop(a.Name())
 	fmt.Fprintln(l.out, a.Line(report.Coloured))
-	l.set("", "")
 }
 
 func (l *live) close() {
-	l.bar.SetTotal(-1, true)
+	l.drop(preparing)
 	l.out.Wait()
 }

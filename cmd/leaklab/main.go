@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -33,7 +34,8 @@ func machines() []machine.Machine {
 	return []machine.Machine{machine.Host{}}
 }
 
-func run(ctx context.Context, args []string) int {
+// rootCommand is leaklab with all its commands.
+func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "leaklab",
 		Short:         "Reproduce documented resource leaks of container runtimes, and prove their mitigations",
@@ -48,14 +50,22 @@ Exit codes: 0 all as expected, 1 a verdict differs, 2 wrong usage, 3 this machin
 cannot run it, 130 interrupted.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	root.AddCommand(listCommand(), runCommand(), doctorCommand(), runtimesCommand(), cleanCommand())
+	root.AddCommand(listCommand(), runCommand(), bisectCommand(), reportCommand(), claimsCommand(), doctorCommand(), runtimesCommand(), cleanCommand())
 	root.AddCommand(innerCommands()...)
+	return root
+}
+
+func run(ctx context.Context, args []string) int {
+	root := rootCommand()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	code := exitCode(err)
 	var done exit
 	if err != nil && !errors.As(err, &done) {
 		fmt.Fprintln(os.Stderr, "leaklab:", err)
+		if slices.Contains(args, gitBisect) {
+			return forGit(code)
+		}
 	}
 	return code
 }

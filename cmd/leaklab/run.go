@@ -2,14 +2,21 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/leaklab/leaklab/harness/arm"
+	"github.com/leaklab/leaklab/harness/ledger"
+	"github.com/leaklab/leaklab/harness/machine"
 	"github.com/leaklab/leaklab/harness/plan"
 	"github.com/leaklab/leaklab/harness/report"
 	"github.com/leaklab/leaklab/harness/runner"
@@ -21,8 +28,11 @@ func runCommand() *cobra.Command {
 	var (
 		wishes  plan.Wishes
 		out     string
+		jobs    int
 		asJSON  bool
+		forGit  bool
 		replace []string
+		vagrant *machine.Vagrant
 	)
 	cmd := &cobra.Command{
 		Use:   "run [scenario[/arm]...]",
@@ -42,12 +52,13 @@ func runCommand() *cobra.Command {
 				}
 				wishes.Replace[name] = version
 			}
-			for name, n := range map[string]int{"trials": wishes.Plan.Trials, "ops": wishes.Plan.Ops, "rounds": wishes.Plan.Rounds} {
+			for name, n := range map[string]int{"trials": wishes.Plan.Trials, "ops": wishes.Plan.Ops, "rounds": wishes.Plan.Rounds, "jobs": jobs} {
 				if n < 0 || n == 0 && cmd.Flags().Changed(name) {
 					return usage(fmt.Errorf("--%s must be at least 1", name))
 				}
 			}
-			steps, err := plan.Make(scenarios.All, scenarios.Runtimes, machines(), wishes)
+			places := append(machines(), vagrant)
+			steps, err := plan.Make(scenarios.All, scenarios.Runtimes, places, wishes)
 			if err != nil {
 				return err
 			}
@@ -68,16 +79,23 @@ func runCommand() *cobra.Command {
 			result := report.Run{
 				Schema: report.Schema, Started: time.Now().UTC(), Command: os.Args, Version: version, Out: out, Host: report.HostFacts(),
 			}
-			result.Arms, err = runner.Runner{Cache: cache, Out: out, Watcher: watcher}.Run(cmd.Context(), steps)
+			result.Arms, err = runner.Runner{Cache: cache, Out: out, Watcher: watcher, Jobs: jobs}.Run(cmd.Context(), steps)
 			watcher.close()
+			err = errors.Join(err, closeMachines(places))
 			result.Seconds = time.Since(result.Started).Seconds()
 			if err != nil {
 				return err
 			}
+			result.Scenarios = report.Describe(scenarios.All, result.Arms)
+			result.Claims = ledger.Judge(ran(result.Scenarios), []report.Run{result})
 			if err := result.Write(out); err != nil {
 				return err
 			}
-			return show(cmd, result, asJSON)
+			err = show(cmd, result, asJSON)
+			if forGit && cmd.Context().Err() == nil {
+				return exit(gitBisectCode(result))
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -85,12 +103,22 @@ func runCommand() *cobra.Command {
 	f.IntVar(&wishes.Plan.Ops, "ops", 0, "operations per round (0: the arm's own)")
 	f.IntVar(&wishes.Plan.Rounds, "rounds", 0, "least number of rounds, at least 4 for a verdict (0: the arm's own)")
 	f.DurationVar(&wishes.Plan.Timeout, "timeout", 0, "bound for each arm (0: the arm's own)")
-	f.StringVar(&wishes.Machine, "machine", "", "where to run: host (default: the first that can)")
+	f.IntVar(&jobs, "jobs", runtime.NumCPU(), "arms that run at the same time")
+	f.StringVar(&wishes.Machine, "machine", "", "where to run: host or vagrant (default: the first that can; vagrant only when it is asked for)")
+	vagrant = vagrantFlags(f)
 	f.StringArrayVar(&replace, "runtime", nil, "use this version of a runtime instead, name@version (repeatable)")
 	f.StringVar(&out, "out", "", "folder for the results (default: leaklab-results/<time>)")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object and nothing else")
+	f.BoolVar(&forGit, strings.TrimPrefix(gitBisect, "--"), false, "exit as \"git bisect run\" wants it: 0 clean, 1 leaks, 125 cannot test")
 	cmd.ValidArgsFunction = completeArms
 	return cmd
+}
+
+// ran picks the catalogue's scenarios that a result is about.
+func ran(described []report.Scenario) []arm.Scenario {
+	return slices.DeleteFunc(slices.Clone(scenarios.All), func(s arm.Scenario) bool {
+		return !slices.ContainsFunc(described, func(d report.Scenario) bool { return d.Name == s.Name })
+	})
 }
 
 func completeArms(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -151,7 +179,7 @@ type silent struct{}
 
 func (silent) Preparing(string)            {}
 func (silent) Started(plan.Step, int, int) {}
-func (silent) Progress(string)             {}
+func (silent) Progress(plan.Step, string)  {}
 func (silent) Finished(report.Arm)         {}
 func (silent) close()                      {}
 

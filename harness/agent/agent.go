@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
@@ -57,7 +56,7 @@ func (b *bench) serve(in io.Reader, scenarios []arm.Scenario) (err error) {
 	if err := json.Unmarshal(line, &b.job); err != nil {
 		return fmt.Errorf("the job cannot be read: %w", err)
 	}
-	if b.arm, err = find(scenarios, b.job.Scenario, b.job.Arm); err != nil {
+	if b.arm, err = arm.Find(scenarios, b.job.Scenario, b.job.Arm); err != nil {
 		return err
 	}
 	b.job.Plan = b.job.Plan.Or(b.arm.Plan).Or(arm.DefaultPlan)
@@ -90,18 +89,6 @@ func (b *bench) serve(in io.Reader, scenarios []arm.Scenario) (err error) {
 
 // ErrStopped reports a run that was told to stop.
 var ErrStopped = fmt.Errorf("stopped before the end")
-
-func find(scenarios []arm.Scenario, scenario, name string) (arm.Arm, error) {
-	for _, s := range scenarios {
-		if s.Name != scenario {
-			continue
-		}
-		if i := slices.IndexFunc(s.Arms, func(a arm.Arm) bool { return a.Name == name }); i >= 0 {
-			return s.Arms[i], nil
-		}
-	}
-	return arm.Arm{}, fmt.Errorf("this agent knows no arm %s/%s", scenario, name)
-}
 
 func (b *bench) emit(e arm.Event) {
 	b.mu.Lock()
@@ -167,7 +154,7 @@ func (b *bench) Rounds(ctx context.Context, r arm.Rounds) error {
 		return err
 	}
 	for round := 1; round <= plan.MaxRounds; round++ {
-		b.Progress("round %d: %d operations%s", round, plan.Ops, b.slopeSoFar(samples))
+		b.Progress("round %d of %s%s · %d operations", round, limits(plan), b.slopeSoFar(samples), plan.Ops)
 		start := time.Now()
 		if err := r.Operate(ctx, plan.Ops); err != nil {
 			return fmt.Errorf("round %d: %w", round, err)
@@ -182,12 +169,21 @@ func (b *bench) Rounds(ctx context.Context, r arm.Rounds) error {
 	return nil
 }
 
+// limits words how many rounds there will be: "4", or "4 to 12" where more are
+// made until the numbers decide.
+func limits(p arm.Plan) string {
+	if p.MaxRounds <= p.Rounds {
+		return fmt.Sprint(p.Rounds)
+	}
+	return fmt.Sprintf("%d to %d", p.Rounds, p.MaxRounds)
+}
+
 // slopeSoFar words the deciding counters' current slopes for the live view.
 func (b *bench) slopeSoFar(samples []arm.Sample) string {
 	text := ""
 	for _, c := range b.arm.Counters {
 		if r := verdict.ReadCounter(b.arm, c, samples); c.Decides && r.Points > 1 {
-			text += fmt.Sprintf(" · %s %s/op", c.Name, verdict.Number(r.Slope.Estimate))
+			text += fmt.Sprintf(" · %s %s/op", verdict.Number(r.Slope.Estimate), c.Unit)
 		}
 	}
 	return text

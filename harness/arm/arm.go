@@ -17,8 +17,17 @@ type Scenario struct {
 	Title string
 	// Report names the field report (see the scenario's README for its story).
 	Report string
+	// Story tells in three sentences what happens, why, and what cures it.
+	Story string
+	// Frames are the functions of the documented stacks, by the end of
+	// their names: "ttrpc.(*Client).dispatch". Reports point them out.
+	Frames []string
+	// Claims are the sentences of the report that can be checked.
+	Claims []Claim
 	// Arms are run in this order.
 	Arms []Arm
+	// Axes are the ways to bisect it.
+	Axes []Axis
 	// Parts are the lab's own helper programs that must be separate processes
 	// (callers, mostly), by name. They run as "leaklab part <scenario> <name> …".
 	Parts map[string]func(ctx context.Context, args []string) error
@@ -84,6 +93,8 @@ type Arm struct {
 	Kind Kind
 	// Title says in one sentence what is done and what should come of it.
 	Title string
+	// Cure names, in a mitigation, what a reader can do: "upgrade to ttrpc 1.1.0".
+	Cure string
 	// Operation is the unit that leaks: "one RPC".
 	Operation string
 	// Counters are what is counted per operation; Outcomes what is answered

@@ -34,6 +34,7 @@ const (
 	EventOutcome  EventType = "outcome"  // a yes or no of one trial
 	EventNote     EventType = "note"     // a finding worth a line in the report
 	EventFile     EventType = "file"     // a piece of evidence: stacks, a log, a profile
+	EventRuntime  EventType = "runtime"  // the machine uses a runtime of its own: Name, and its version and digest in Fields
 	EventDone     EventType = "done"     // Fields hold the CPU seconds of agent and subjects
 	EventFailed   EventType = "failed"   // Text says why; nothing after it
 )
@@ -47,7 +48,7 @@ type Event struct {
 	// Sample and Outcome belong to the event of that name.
 	Sample  *Sample        `json:"sample,omitempty"`
 	Outcome *OutcomeResult `json:"outcome,omitempty"`
-	// Name and Data are a file's.
+	// Name and Data are a file's; a runtime has a Name too.
 	Name string `json:"name,omitempty"`
 	Data []byte `json:"data,omitempty"`
 	// Fields are facts by name: kernel, cgroup mode, …
@@ -100,6 +101,9 @@ type Lab interface {
 
 	Progress(format string, args ...any)
 	Note(format string, args ...any)
+	// File keeps a piece of evidence. How its name ends says what it is, so that
+	// the report can show it: *.stacks.txt, X-before and X-after.goroutine.pb.gz
+	// or .heap.pb.gz, *.sockets.txt, *.lines.txt, *.log (docs/evidence.md).
 	File(name string, data []byte)
 	Outcome(OutcomeResult)
 	Sample(Sample)

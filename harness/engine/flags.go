@@ -26,6 +26,9 @@ func flags(o Options, help string) []string {
 		"--cgroup-parent", cgroupParent,
 		"--iptables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
 	}
+	if strings.Contains(help, "--ip6tables") {
+		f = append(f, "--ip6tables=false") // on by itself since 27
+	}
 	if !o.Bridge {
 		f = append(f, "--bridge=none")
 	}

@@ -86,10 +86,11 @@ func prepare(spec guestSpec, dir string) (qemu, int64, error) {
 	if err != nil {
 		return qemu{}, 0, err
 	}
-	board, port, wanted, err := layout(k, modules)
+	pvh, err := k.PVH()
 	if err != nil {
 		return qemu{}, 0, err
 	}
+	board, port, wanted := layout(pvh, modules.Has)
 	needs := func(n arm.Need) bool { return slices.Contains(spec.Needs, n) }
 	for _, m := range moduleWishes {
 		// Without the module it may still be built in, of which a bare image

@@ -48,15 +48,49 @@ func cgroup1Mounts() []hierarchy {
 	return hs
 }
 
-// makeCgroups makes the arm's cgroup in every v1 hierarchy.
-func makeCgroups(name string) error {
-	if name == "" {
-		return nil
+// hold is a lock on a run's cgroups. It says that their guardian lives, also to
+// a clean-up that looks for run folders elsewhere (another TMPDIR) or that began
+// before the run did.
+type hold []*os.File
+
+func (h hold) release() {
+	for _, f := range h {
+		f.Close()
 	}
+}
+
+// held reports whether a cgroup's guardian lives.
+func held(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK
+}
+
+// makeCgroups makes the arm's cgroup in every v1 hierarchy and holds it.
+func makeCgroups(name string) (holding hold, err error) {
+	if name == "" {
+		return nil, nil
+	}
+	defer func() {
+		if err != nil {
+			holding.release()
+		}
+	}()
 	for _, h := range cgroup1Mounts() {
 		dir := filepath.Join(h.Path, name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
-			return fmt.Errorf("making a cgroup: %w", err)
+			return holding, fmt.Errorf("making a cgroup: %w", err)
+		}
+		f, err := os.Open(dir)
+		if err != nil {
+			return holding, fmt.Errorf("making a cgroup: %w", err)
+		}
+		holding = append(holding, f)
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+			return holding, fmt.Errorf("locking a cgroup: %w", err)
 		}
 		// A new cpuset is empty and takes no task before it has these.
 		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
@@ -68,11 +102,11 @@ func makeCgroups(name string) error {
 				err = os.WriteFile(filepath.Join(dir, file), bytes.TrimSpace(value), 0o644)
 			}
 			if err != nil {
-				return err
+				return holding, err
 			}
 		}
 	}
-	return nil
+	return holding, nil
 }
 
 func joinCgroups(name string, pid int) error {

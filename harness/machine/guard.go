@@ -70,9 +70,11 @@ func supervise(o order, lifeline io.Reader) error {
 	if err := os.MkdirAll(o.Job.Dir, 0o755); err != nil {
 		return err
 	}
-	if err := makeCgroups(o.Cgroup); err != nil {
+	holding, err := makeCgroups(o.Cgroup)
+	if err != nil {
 		return err
 	}
+	defer holding.release()
 	init := exec.Command("/proc/self/exe", "init")
 	init.Args[0] = "leaklab"
 	init.Stderr = os.Stderr

@@ -26,7 +26,12 @@ import (
 // the agent. Who loses its caller, by whatever signal, ends everything below it,
 // and the guardian then removes what does not die with processes: cgroups, and
 // the arm's folder.
-type Host struct{}
+type Host struct {
+	// Spare says that the whole machine is there for the arm, as a box is. Where
+	// its kernel has no cgroup namespaces (before 4.6) the arm then gets the
+	// machine's own cgroups, and what it leaves in them is removed afterwards.
+	Spare bool
+}
 
 // Name implements [Machine].
 func (Host) Name() string { return "host" }
@@ -75,7 +80,7 @@ func (Host) Lacks(a arm.Arm) error {
 }
 
 // Run implements [Machine].
-func (Host) Run(ctx context.Context, a arm.Arm, job arm.Job, emit func(arm.Event)) error {
+func (h Host) Run(ctx context.Context, a arm.Arm, job arm.Job, emit func(arm.Event)) error {
 	dir, err := os.MkdirTemp("", RunPrefix)
 	if err != nil {
 		return fmt.Errorf("no folder for the arm's run: %w", err)
@@ -83,8 +88,12 @@ func (Host) Run(ctx context.Context, a arm.Arm, job arm.Job, emit func(arm.Event
 	job.Dir = filepath.Join(dir, "work")
 	o := order{Dir: dir, Job: job, NetNS: a.Has(arm.NeedNetNS), UserNS: os.Geteuid() != 0, OwnEtc: a.Has(arm.NeedRoot)}
 	if a.Has(arm.NeedCgroup1) {
-		o.Cgroup = "/" + RunPrefix + randomID()
 		o.Job.Cgroup = "/"
+		if h.Spare && !cgroupNamespaces() {
+			defer removeNewCgroups(topCgroups(), emit)
+		} else {
+			o.Cgroup = "/" + RunPrefix + randomID()
+		}
 	}
 	guard, stdin, events, stderr, err := startGuardian(o)
 	if err != nil {

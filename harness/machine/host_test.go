@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 			if events, err = AgentEvents(); err == nil {
 				_ = agent.Serve(os.Stdin, events, []arm.Scenario{fake})
 			}
+		case "box":
+			err = Box(os.Stdin, os.Stdout, []arm.Scenario{fake})
 		case "--version":
 		case "sleeper":
 			time.Sleep(time.Hour)
@@ -66,6 +68,11 @@ var fake = arm.Scenario{Name: "fake", Arms: []arm.Arm{
 		if err := litter(ctx, lab); err != nil {
 			return err
 		}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}},
+	{Name: "waits", Run: func(ctx context.Context, lab arm.Lab) error {
+		lab.Note("waiting")
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}},
@@ -137,6 +144,8 @@ func left() []string {
 	}
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), RunPrefix+"*"))
 	groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + RunPrefix + "*")
+	// Others may be at work on this machine.
+	groups = slices.DeleteFunc(groups, held)
 	return append(append(found, dirs...), groups...)
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,6 +17,9 @@ import (
 // does init, and with it everything in the namespace. It is the command
 // "leaklab init", which only the guardian calls.
 func Init(in io.Reader) error {
+	// A cgroup namespace belongs to the thread that made it: the agent must be
+	// started by that one.
+	runtime.LockOSThread()
 	line, err := readLine(in)
 	if err != nil {
 		return fmt.Errorf("no order came: %w", err)

@@ -2,7 +2,6 @@ package machine
 
 import (
 	"bufio"
-	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"slices"
 
 	"github.com/u-root/u-root/pkg/cpio"
-	"github.com/u-root/u-root/pkg/ldd"
 	"golang.org/x/sys/unix"
 
 	"github.com/leaklab/leaklab/harness/kernel"
@@ -167,7 +165,7 @@ func (w *archive) tree(name, root string) (dynamic []string, err error) {
 		if err != nil {
 			return err
 		}
-		if isDynamic(at) {
+		if interpreter(at) != "" {
 			dynamic = append(dynamic, at)
 		}
 		return w.copy(in, at, uint64(info.Mode().Perm()))
@@ -175,29 +173,23 @@ func (w *archive) tree(name, root string) (dynamic []string, err error) {
 	return dynamic, err
 }
 
-func isDynamic(file string) bool {
-	f, err := elf.Open(file)
-	if err != nil {
-		return false // not a binary
-	}
-	defer f.Close()
-	return slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
-}
-
 // libraries writes what dynamic binaries are linked with, at the paths where
 // this host has it.
 func (w *archive) libraries(binaries []string) error {
-	if len(binaries) == 0 {
-		return nil
-	}
-	paths, err := ldd.List(binaries...)
-	if err != nil {
-		return fmt.Errorf("libraries of the runtimes: %w", err)
-	}
-	for _, p := range paths {
-		// Where a library is a link, the guest gets the file itself.
-		if err := w.copy(path.Clean(p)[1:], p, 0o755); err != nil {
+	for _, file := range binaries {
+		paths, err := librariesOf(file)
+		if err != nil {
 			return err
+		}
+		for _, p := range paths {
+			// The binary's own libraries are in its tree.
+			if filepath.Dir(p) == filepath.Join(filepath.Dir(file), "lib") {
+				continue
+			}
+			// Where a library is a link, the guest gets the file itself.
+			if err := w.copy(path.Clean(p)[1:], p, 0o755); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

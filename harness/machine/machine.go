@@ -28,6 +28,9 @@ type Machine interface {
 	Run(ctx context.Context, a arm.Arm, job arm.Job, emit func(arm.Event)) error
 }
 
+// OnRequest marks machines that are used only when they are asked for by name.
+type OnRequest interface{ OnRequest() }
+
 // ErrInterrupted reports a job that was stopped from outside.
 var ErrInterrupted = errors.New("interrupted")
 

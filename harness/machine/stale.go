@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -22,7 +21,6 @@ func CleanStale() ([]string, error) {
 	}
 	var done []string
 	var errs []error
-	alive := map[string]bool{}
 	for _, dir := range dirs {
 		o := readOrder(dir)
 		if o.Job.Arm == "" && youngerThan(dir, time.Minute) {
@@ -35,7 +33,6 @@ func CleanStale() ([]string, error) {
 			continue
 		}
 		if !free {
-			alive[strings.TrimPrefix(o.Cgroup, "/")] = true
 			continue
 		}
 		if err := o.cleanUp(); err != nil {
@@ -50,7 +47,7 @@ func CleanStale() ([]string, error) {
 		orphans, _ := filepath.Glob(filepath.Join(h.Path, RunPrefix+"*"))
 		for _, path := range orphans {
 			name := filepath.Base(path)
-			if alive[name] {
+			if held(path) || youngerThan(path, justMade) {
 				continue
 			}
 			if err := removeCgroups("/" + name); err != nil {
@@ -62,6 +59,9 @@ func CleanStale() ([]string, error) {
 	}
 	return done, errors.Join(errs...)
 }
+
+// justMade is how long a guardian may take from making a cgroup to locking it.
+const justMade = 2 * time.Second
 
 func youngerThan(path string, age time.Duration) bool {
 	info, err := os.Stat(path)

@@ -2,7 +2,6 @@ package machine
 
 import (
 	"context"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -71,7 +70,24 @@ func (v *VM) Lacks(a arm.Arm) error {
 		}
 		k = &found
 	}
+	if err := hasModules(*k, a.VM.Modules); err != nil {
+		return err
+	}
 	return knowsCmdline(*k, a.VM.Cmdline)
+}
+
+// hasModules reports the first module that a kernel has not.
+func hasModules(k kernel.Kernel, names []string) error {
+	modules, err := k.Modules()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !modules.Has(name) {
+			return fmt.Errorf("kernel %s has no module %s (a bare image needs --modules, also for what is built in)", k.Release, name)
+		}
+	}
+	return nil
 }
 
 // kernelName is the kernel that an arm gets, as the cache knows it; empty for
@@ -130,15 +146,8 @@ func knowsCmdline(k kernel.Kernel, cmdline []string) error {
 // selfIsStatic reports whether this binary can run in a guest that has no
 // libraries.
 func selfIsStatic() error {
-	f, err := elf.Open("/proc/self/exe")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			return errors.New("this leaklab is linked dynamically: build it with CGO_ENABLED=0")
-		}
+	if interpreter("/proc/self/exe") != "" {
+		return errors.New("this leaklab is linked dynamically: build it with CGO_ENABLED=0")
 	}
 	return nil
 }

@@ -61,6 +61,11 @@ func Make(all []arm.Scenario, families runtimes.Families, machines []machine.Mac
 			return nil, fmt.Errorf("%w: no machine %q, there are %s", ErrUsage, w.Machine, strings.Join(machine.Names(machines), ", "))
 		}
 		machines = machines[i : i+1]
+	} else {
+		machines = slices.DeleteFunc(slices.Clone(machines), func(m machine.Machine) bool {
+			_, onRequest := m.(machine.OnRequest)
+			return onRequest
+		})
 	}
 	used := map[string]bool{}
 	for i := range steps {

@@ -29,12 +29,22 @@ func OpenFolder(dir string) error {
 	return os.Remove(probe.Name())
 }
 
-// Write leaves result.json, junit.xml, samples.csv and report.txt in dir.
+// Write leaves result.json, junit.xml, samples.csv, metrics.txt, report.txt and
+// report.html in dir.
 func (r Run) Write(dir string) error {
+	if err := writeWhole(filepath.Join(dir, "result.json"), r.writeJSON); err != nil {
+		return fmt.Errorf("writing result.json: %w", err)
+	}
+	return r.Render(dir)
+}
+
+// Render makes everything that follows from result.json and the evidence.
+func (r Run) Render(dir string) error {
 	for name, write := range map[string]func(*os.File) error{
-		"result.json": r.writeJSON,
 		"junit.xml":   r.writeJUnit,
 		"samples.csv": r.writeSamples,
+		"metrics.txt": func(f *os.File) error { return r.Metrics(f) },
+		"report.html": r.writeHTML(dir),
 		"report.txt":  func(f *os.File) error { return r.Table(f, Plain) },
 	} {
 		if err := writeWhole(filepath.Join(dir, name), write); err != nil {

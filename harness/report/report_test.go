@@ -7,8 +7,10 @@ import (
 	"encoding/xml"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	. "github.com/onsi/gomega"
 
@@ -57,6 +59,30 @@ func TestTable(t *testing.T) {
 	g.Expect(text).NotTo(ContainSubstring("\x1b"))
 }
 
+func TestTableFitsATerminal(t *testing.T) {
+	g := NewWithT(t)
+	r := results()
+	for i := range r.Arms {
+		a := &r.Arms[i]
+		a.Arm = "an-arm-with-a-rather-long-name-" + a.Arm
+		a.Reason = strings.Repeat("a long reason ", 20)
+		lo, hi := 0.9995, 1000.5
+		a.Counters = append(a.Counters, a.Counters...)
+		for j := range a.Counters {
+			a.Counters[j].Name = strings.Repeat("long ", 10) + strconv.Itoa(j)
+			a.Counters[j].Lo, a.Counters[j].Hi = &lo, &hi
+		}
+		if a.Verdict != arm.NotRun {
+			a.Verdict = arm.Inconclusive
+		}
+	}
+	var b bytes.Buffer
+	g.Expect(r.Table(&b, Plain)).To(Succeed())
+	for line := range strings.Lines(b.String()) {
+		g.Expect(utf8.RuneCountInString(strings.TrimRight(line, "\n"))).To(BeNumerically("<=", tableWidth), line)
+	}
+}
+
 func TestFiles(t *testing.T) {
 	g := NewWithT(t)
 	dir := t.TempDir()
@@ -68,7 +94,7 @@ func TestFiles(t *testing.T) {
 	for _, f := range files {
 		names = append(names, f.Name())
 	}
-	g.Expect(names).To(ConsistOf("result.json", "junit.xml", "samples.csv", "report.txt"))
+	g.Expect(names).To(ConsistOf("result.json", "junit.xml", "samples.csv", "metrics.txt", "report.txt", "report.html"))
 
 	text, err := os.ReadFile(filepath.Join(dir, "result.json"))
 	g.Expect(err).NotTo(HaveOccurred())

@@ -4,6 +4,7 @@ package report
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/leaklab/leaklab/harness/arm"
@@ -22,9 +23,51 @@ type Run struct {
 	Command []string          `json:"command"`
 	Version string            `json:"version"`
 	Host    map[string]string `json:"host"`
-	Arms    []Arm             `json:"arms"`
+	// Scenarios describe those whose arms were run; Claims are what this run
+	// says about the sentences of their reports.
+	Scenarios []Scenario `json:"scenarios,omitempty"`
+	Arms      []Arm      `json:"arms"`
+	Claims    []Claim    `json:"claims,omitempty"`
 	// Out is the folder of the results.
 	Out string `json:"out,omitempty"`
+}
+
+// Scenario is what a report says of a scenario besides its arms.
+type Scenario struct {
+	Name   string `json:"name"`
+	Title  string `json:"title"`
+	Report string `json:"report"`
+	Story  string `json:"story,omitempty"`
+	// Frames are the functions of the documented stacks.
+	Frames []string `json:"frames,omitempty"`
+}
+
+// Claim is a report's sentence with what was measured of it.
+type Claim struct {
+	ID       string           `json:"id"`
+	Scenario string           `json:"scenario"`
+	Says     string           `json:"says"`
+	Report   string           `json:"report"`
+	Verdict  arm.ClaimVerdict `json:"verdict"`
+	// Figure is what was measured, in words; Arms are where.
+	Figure string   `json:"figure,omitempty"`
+	Arms   []string `json:"arms,omitempty"`
+	// Correction is what is true instead or besides, where the verdict is
+	// refined.
+	Correction string `json:"correction,omitempty"`
+	// Missing says what it would take, where the verdict is not run here.
+	Missing string `json:"missing,omitempty"`
+}
+
+// Describe picks the scenarios of some results from the catalogue, in its order.
+func Describe(all []arm.Scenario, arms []Arm) []Scenario {
+	var described []Scenario
+	for _, s := range all {
+		if slices.ContainsFunc(arms, func(a Arm) bool { return a.Scenario == s.Name }) {
+			described = append(described, Scenario{s.Name, s.Title, s.Report, s.Story, s.Frames})
+		}
+	}
+	return described
 }
 
 // Arm is one arm's result.
@@ -32,6 +75,7 @@ type Arm struct {
 	Scenario string    `json:"scenario"`
 	Arm      string    `json:"arm"`
 	Title    string    `json:"title"`
+	Cure     string    `json:"cure,omitempty"`
 	Kind     arm.Kind  `json:"kind"`
 	Machine  string    `json:"machine"`
 	Kernel   string    `json:"kernel"`

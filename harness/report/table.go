@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -21,25 +22,40 @@ const (
 	Coloured              // a terminal
 )
 
+// tableWidth is what a table has to fit in.
+const tableWidth = 80
+
 // Table shows the results to people: documented against measured, verdict, and
 // the reason wherever something is not as expected.
 func (r Run) Table(w io.Writer, style Style) error {
 	t := newTable()
-	t.AppendHeader(table.Row{"", "arm", "kind", "documented", "measured", "verdict"})
+	t.AppendHeader(table.Row{"", "arm", "measure", "documented", "measured", "verdict"})
+	t.SetColumnConfigs([]table.ColumnConfig{
+		{Number: 2, WidthMax: 20, WidthMaxEnforcer: text.WrapText},
+		{Number: 3, WidthMax: 16, WidthMaxEnforcer: text.WrapSoft},
+		{Number: 4, WidthMax: 10, WidthMaxEnforcer: text.WrapSoft, Align: text.AlignRight, AlignHeader: text.AlignRight},
+		{Number: 5, WidthMax: 15, WidthMaxEnforcer: text.WrapSoft},
+	})
 	for i, a := range r.Arms {
 		if i == 0 || r.Arms[i-1].Scenario != a.Scenario {
 			t.AppendSeparator()
 			t.AppendRow(table.Row{"", a.Scenario})
 		}
-		documented, measured := a.figures()
-		t.AppendRow(table.Row{a.mark(style), a.Arm, a.Kind, documented, measured, a.Verdict})
+		for j, m := range a.measures() {
+			row := table.Row{"", "", m.what, m.documented, m.measured, ""}
+			if j == 0 {
+				row[0], row[1], row[5] = a.mark(style), a.Arm, a.Verdict
+			}
+			t.AppendRow(row)
+		}
 	}
 	if _, err := fmt.Fprintln(w, t.Render()); err != nil {
 		return err
 	}
 	for _, a := range r.Arms {
 		if !a.OK || a.Verdict == arm.NotRun {
-			if _, err := fmt.Fprintf(w, "%s %s: %s\n", a.mark(style), a.Name(), a.Reason); err != nil {
+			why := text.WrapSoft(fmt.Sprintf("%s: %s", a.Name(), a.Reason), tableWidth-2)
+			if _, err := fmt.Fprintf(w, "%s %s\n", a.mark(style), strings.ReplaceAll(why, "\n", "\n  ")); err != nil {
 				return err
 			}
 		}
@@ -48,7 +64,7 @@ func (r Run) Table(w io.Writer, style Style) error {
 	return err
 }
 
-// newTable is a plain table without borders, narrow enough for a terminal.
+// newTable is a plain table without borders.
 func newTable() table.Writer {
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
@@ -69,17 +85,7 @@ func (a Arm) Line(style Style) string {
 
 // Summary counts the arms.
 func (r Run) Summary() string {
-	ok, differ, not := 0, 0, 0
-	for _, a := range r.Arms {
-		switch {
-		case a.Verdict == arm.NotRun:
-			not++
-		case a.OK:
-			ok++
-		default:
-			differ++
-		}
-	}
+	ok, differ, not := r.tally()
 	s := fmt.Sprintf("%d arms as expected, %d not, %d not run; %.0f s", ok, differ, not, r.Seconds)
 	if r.Out != "" {
 		s += "; evidence in " + r.Out
@@ -101,24 +107,43 @@ func (a Arm) mark(style Style) string {
 	return colour.Sprint(mark)
 }
 
-// figures words what is documented and what was measured of all that decides.
-func (a Arm) figures() (documented, measured string) {
-	var d, m []string
+// measure is a line of an arm in the table.
+type measure struct{ what, documented, measured string }
+
+// measures words what is documented and what was measured of all that decides.
+func (a Arm) measures() []measure {
+	var all []measure
+	if a.Verdict == arm.NotRun {
+		return []measure{{}}
+	}
 	for _, o := range a.Outcomes {
-		if !o.Decides {
-			continue
+		if o.Decides && o.Trials > 0 {
+			all = append(all, measure{o.Name, shareWord(o.Expected), fmt.Sprintf("%d of %d", o.Yes, o.Trials)})
 		}
-		d = append(d, o.Name+" "+string(o.Expected))
-		m = append(m, fmt.Sprintf("%d of %d [%.2f, %.2f]", o.Yes, o.Trials, o.Lo, o.Hi))
 	}
 	for _, c := range a.Counters {
-		if !c.Decides {
-			continue
+		if c.Decides && c.Slope != nil {
+			what := c.Unit + "/op"
+			if slices.ContainsFunc(a.Counters, func(o Counter) bool { return o.Decides && o.Unit == c.Unit && o.Name != c.Name }) {
+				what = c.Name
+			}
+			all = append(all, measure{what, verdict.Number(c.Expected), c.String()})
 		}
-		d = append(d, fmt.Sprintf("%s %s/op", verdict.Number(c.Expected), c.Unit))
-		m = append(m, c.String())
 	}
-	return strings.Join(d, "\n"), strings.Join(m, "\n")
+	if len(all) == 0 {
+		return []measure{{}}
+	}
+	return all
+}
+
+func shareWord(s arm.Share) string {
+	switch s {
+	case arm.Always:
+		return "always"
+	case arm.Never:
+		return "never"
+	}
+	return "–"
 }
 
 // String is the slope with its interval.

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/leaklab/leaklab/harness/arm"
 	"github.com/leaklab/leaklab/harness/plan"
 	"github.com/leaklab/leaklab/harness/report"
@@ -19,13 +21,14 @@ import (
 	"github.com/leaklab/leaklab/harness/verdict"
 )
 
-// Watcher is told how a run goes on.
+// Watcher is told how a run goes on. Its methods may be called from several
+// goroutines.
 type Watcher interface {
 	// Preparing is told what is built or fetched.
 	Preparing(text string)
 	// Started is told that the i-th of n arms begins, Progress what it does.
 	Started(step plan.Step, i, n int)
-	Progress(text string)
+	Progress(step plan.Step, text string)
 	Finished(report.Arm)
 }
 
@@ -35,10 +38,14 @@ type Runner struct {
 	// Out is the folder for the evidence.
 	Out     string
 	Watcher Watcher
+	// Jobs is how many arms run at the same time; 0 is one. Arms share nothing
+	// but the processors, and most of their time they wait for something to
+	// settle.
+	Jobs int
 }
 
-// Run runs the steps one after the other. What could not be run is in the
-// results too, with the reason. The error is that of the results' folder.
+// Run makes the runtimes, and then runs the steps. What could not be run is in
+// the results too, with the reason. The error is that of the results' folder.
 func (r Runner) Run(ctx context.Context, steps []plan.Step) ([]report.Arm, error) {
 	made := map[string]prepared{}
 	for _, s := range steps {
@@ -52,17 +59,18 @@ func (r Runner) Run(ctx context.Context, steps []plan.Step) ([]report.Arm, error
 			}
 		}
 	}
-	var results []report.Arm
+	results := make([]report.Arm, len(steps))
+	arms, ctx := errgroup.WithContext(ctx)
+	arms.SetLimit(max(r.Jobs, 1))
 	for i, s := range steps {
-		r.Watcher.Started(s, i+1, len(steps))
-		res, err := r.step(ctx, s, made)
-		if err != nil {
-			return results, err
-		}
-		results = append(results, res)
-		r.Watcher.Finished(res)
+		arms.Go(func() (err error) {
+			r.Watcher.Started(s, i+1, len(steps))
+			results[i], err = r.step(ctx, s, made)
+			r.Watcher.Finished(results[i])
+			return err
+		})
 	}
-	return results, nil
+	return results, arms.Wait()
 }
 
 type prepared struct {
@@ -73,7 +81,7 @@ type prepared struct {
 // step runs one arm.
 func (r Runner) step(ctx context.Context, s plan.Step, made map[string]prepared) (report.Arm, error) {
 	res := report.Arm{
-		Scenario: s.Scenario.Name, Arm: s.Arm.Name, Title: s.Arm.Title, Kind: s.Arm.Kind, Operation: s.Arm.Operation,
+		Scenario: s.Scenario.Name, Arm: s.Arm.Name, Title: s.Arm.Title, Cure: s.Arm.Cure, Kind: s.Arm.Kind, Operation: s.Arm.Operation,
 		Plan: s.Plan, Seed: rand.Uint64(), Expected: s.Arm.Expect(), Verdict: arm.NotRun, OK: true,
 		Runtimes: []report.Runtime{}, Counters: []report.Counter{}, Outcomes: []report.Outcome{},
 	}
@@ -96,7 +104,7 @@ func (r Runner) step(ctx context.Context, s plan.Step, made map[string]prepared)
 		job.Runtimes[p.entry.Name] = p.entry.Bin
 		res.Runtimes = append(res.Runtimes, report.Runtime{Name: p.entry.Name, Version: p.entry.Version, Digest: p.entry.Digest})
 	}
-	c := collector{res: &res, dir: r.Out, watcher: r.Watcher}
+	c := collector{res: &res, dir: r.Out, tell: func(text string) { r.Watcher.Progress(s, text) }}
 	start := time.Now()
 	err := s.Machine.Run(ctx, s.Arm, job, c.take)
 	res.Seconds = time.Since(start).Seconds()
@@ -116,10 +124,10 @@ func (r Runner) step(ctx context.Context, s plan.Step, made map[string]prepared)
 
 // collector puts an agent's events where they belong.
 type collector struct {
-	res     *report.Arm
-	dir     string
-	watcher Watcher
-	err     error
+	res  *report.Arm
+	dir  string
+	tell func(string)
+	err  error
 }
 
 func (c *collector) take(e arm.Event) {
@@ -129,13 +137,19 @@ func (c *collector) take(e arm.Event) {
 	case arm.EventDone:
 		c.res.CPU = e.Fields
 	case arm.EventProgress:
-		c.watcher.Progress(e.Text)
+		c.tell(e.Text)
 	case arm.EventSample:
 		c.res.Samples = append(c.res.Samples, *e.Sample)
 	case arm.EventOutcome:
 		c.res.Trials = append(c.res.Trials, *e.Outcome)
 	case arm.EventNote:
 		c.res.Notes = append(c.res.Notes, e.Text)
+	case arm.EventRuntime:
+		for i := range c.res.Runtimes {
+			if r := &c.res.Runtimes[i]; r.Name == e.Name {
+				r.Version, r.Digest = e.Fields["version"], e.Fields["digest"]
+			}
+		}
 	case arm.EventFile:
 		if err := c.keep(e.Name, e.Data); err != nil {
 			c.err = errors.Join(c.err, err)

@@ -48,7 +48,7 @@ type nobody struct{}
 
 func (nobody) Preparing(string)            {}
 func (nobody) Started(plan.Step, int, int) {}
-func (nobody) Progress(string)             {}
+func (nobody) Progress(plan.Step, string)  {}
 func (nobody) Finished(report.Arm)         {}
 
 var leak = arm.Arm{Name: "a", Kind: arm.Leak, Counters: []arm.Counter{{Name: "n", Documented: 1, Decides: true}}}

@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -85,6 +87,11 @@ func Digest(ctx context.Context, r Recipe) (string, []Description, error) {
 // in the cache or not as it was made. progress is told what goes on.
 func (c Cache) Get(ctx context.Context, r Recipe, progress func(string)) (Entry, error) {
 	digest, sources, err := Digest(ctx, r)
+	if errors.Is(err, exec.ErrNotFound) {
+		if e, ok := c.brought(r); ok {
+			return e, e.verify()
+		}
+	}
 	if err != nil {
 		return Entry{}, err
 	}
@@ -107,6 +114,21 @@ func (c Cache) Get(ctx context.Context, r Recipe, progress func(string)) (Entry,
 		return Entry{}, err
 	}
 	return open(place)
+}
+
+// brought is the newest entry of that name and version, whatever its digest: on
+// a machine without the tools to make it, such as a Vagrant box, the cache has
+// come from another one, together with this program.
+func (c Cache) brought(r Recipe) (Entry, bool) {
+	entries, err := c.Entries()
+	if err != nil {
+		return Entry{}, false
+	}
+	entries = slices.DeleteFunc(entries, func(e Entry) bool { return e.Ref() != r.Ref() })
+	if len(entries) == 0 {
+		return Entry{}, false
+	}
+	return slices.MaxFunc(entries, func(a, b Entry) int { return a.Built.Compare(b.Built) }), true
 }
 
 // build makes a recipe's binaries and its manifest in dir.

@@ -2,14 +2,11 @@ package cristats
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
-	"net"
-	"net/http"
-	_ "net/http/pprof" // the caller's goroutines are counted
 	"runtime"
-	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +16,7 @@ import (
 	"k8s.io/cri-api/pkg/apis/runtime/v1alpha2"
 
 	"github.com/leaklab/leaklab/harness/engine/cri"
+	"github.com/leaklab/leaklab/harness/part"
 )
 
 // callerPart is the name of the caller among the scenario's parts.
@@ -26,24 +24,26 @@ const callerPart = "caller"
 
 // runCaller is a process that calls the CRI as kubelet does:
 //
-//	leaklab part cristats caller -control SOCKET -cri SOCKET
+//	leaklab part cristats caller -control SOCKET -cri SOCKET -containers ID,…
 //
-// It is told what to do on its control socket, which speaks HTTP:
+// Its commands (see [part.Serve]; none waits for calls unless waitMs says so):
 //
-//	/status          what happened so far, as JSON
-//	/stats?n=        n times ListContainerStats, all at once
-//	/loop            ListContainerStats, one after the other, until /stop
-//	/execs?workers=  ExecSync in so many workers, times= each (0: until /stop)
-//	/streams?…       the same through GetExec URLs and SPDY, as kubectl exec
-//	/open?n=         n streaming execs that stay open until /close
-//	/debug/pprof/    the profiles
+//	status           what happened so far
+//	stats n=         n times ListContainerStats, all at once
+//	loop             ListContainerStats, one after the other, until stop
+//	execs workers=   ExecSync in so many workers, one after the other, until stop;
+//	                 times= ends each worker after so many
+//	streams …        the same through GetExec URLs and SPDY, as kubectl exec
+//	open n=          n streaming execs that stay open until close
 //
-// Calls take no deadline unless deadlineMs= says so; container= is whom execs
-// go to, and of whom stats are asked (default: all).
+// Execs go to the first container. Stats are asked of all containers of the
+// node, or of the of-th of those given, counted from 1. Calls take no deadline
+// unless deadlineMs says so.
 func runCaller(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet(callerPart, flag.ContinueOnError)
 	control := flags.String("control", "", "path of the control socket")
 	socket := flags.String("cri", "", "path of containerd's socket")
+	containers := flags.String("containers", "", "ids, separated by commas")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -52,37 +52,40 @@ func runCaller(ctx context.Context, args []string) error {
 		return err
 	}
 	defer conn.Close()
-	l, err := net.Listen("unix", *control)
-	if err != nil {
-		return err
-	}
-	c := &caller{cri: v1alpha2.NewRuntimeServiceClient(conn)}
-	http.HandleFunc("/status", c.status)
-	http.HandleFunc("/stats", c.stats)
-	http.HandleFunc("/loop", c.loop)
-	http.HandleFunc("/execs", c.storm(&c.execs, c.exec))
-	http.HandleFunc("/streams", c.storm(&c.execs, c.stream))
-	http.HandleFunc("/open", c.open)
-	http.HandleFunc("/close", func(w http.ResponseWriter, _ *http.Request) { c.held.close(); reply(w, nil) })
-	http.HandleFunc("/stop", func(w http.ResponseWriter, _ *http.Request) { c.stopped.Store(true); reply(w, nil) })
-	return http.Serve(l, nil)
+	c := &caller{cri: v1alpha2.NewRuntimeServiceClient(conn), containers: strings.Split(*containers, ",")}
+	return part.Serve(ctx, "caller", *control, map[string]part.Command{
+		"status":  c.status,
+		"stats":   c.stats,
+		"loop":    c.loop,
+		"execs":   c.storm(c.exec),
+		"streams": c.storm(c.stream),
+		"open":    c.open,
+		"close":   func(context.Context, part.Params) (any, error) { return nil, c.held.close() },
+		"stop":    func(context.Context, part.Params) (any, error) { c.stopped.Store(true); return nil, nil },
+	})
 }
 
 // caller is the state of the process.
 type caller struct {
-	cri          v1alpha2.RuntimeServiceClient
-	stat, execs  tally
-	held         heldStreams
-	stopped      atomic.Bool
-	listed      atomic.Int64
+	cri        v1alpha2.RuntimeServiceClient
+	containers []string
+	list, run  tally
+	held       heldStreams
+	stopped    atomic.Bool
+	listed     atomic.Int64
 }
 
 // tally counts calls by how they ended. What is started and in none of the
 // others hangs.
 type tally struct {
-	started, answered, released, failed atomic.Int64
-	firstErr                            atomic.Value
+	started, answered, empty, released, failed atomic.Int64
+	firstErr                                   atomic.Value
 }
+
+// errEmpty reports a list in which a container has no figures: containerd 1.5
+// gives up on a container whose shim does not answer within the deadline, and
+// answers without it.
+var errEmpty = errors.New("a container has no figures")
 
 // count runs one call.
 func (t *tally) count(ctx context.Context, call func(context.Context) error) {
@@ -91,6 +94,8 @@ func (t *tally) count(ctx context.Context, call func(context.Context) error) {
 	switch {
 	case err == nil:
 		t.answered.Add(1)
+	case errors.Is(err, errEmpty):
+		t.empty.Add(1)
 	case ctx.Err() != nil:
 		t.released.Add(1)
 	default:
@@ -99,130 +104,129 @@ func (t *tally) count(ctx context.Context, call func(context.Context) error) {
 	}
 }
 
-// figures are a tally in the words of /status.
+// figures are a tally in the words of status.
 type figures struct {
-	Started, Answered, Released, Failed int64
-	FirstError                          string
+	Started, Answered, Empty, Released, Failed int64
+	FirstError                                 string
 }
 
 func (t *tally) figures() figures {
 	first, _ := t.firstErr.Load().(string)
-	return figures{t.started.Load(), t.answered.Load(), t.released.Load(), t.failed.Load(), first}
+	return figures{t.started.Load(), t.answered.Load(), t.empty.Load(), t.released.Load(), t.failed.Load(), first}
 }
 
 // hanging is the number of calls that have not come back.
-func (f figures) hanging() int64 { return f.Started - f.Answered - f.Released - f.Failed }
+func (f figures) hanging() int64 { return f.Started - f.Answered - f.Empty - f.Released - f.Failed }
 
-// callerStatus is the answer of /status.
+// callerStatus is the answer of status.
 type callerStatus struct {
 	Stats, Execs figures
-	// Listed is the number of containers in the last answered list.
+	// Listed is the number of containers in the last list.
 	Listed int64
 	// HeapAndStack are the bytes that the Go run-time has in use.
 	HeapAndStack uint64
 }
 
-func (c *caller) status(w http.ResponseWriter, _ *http.Request) {
+func (c *caller) status(context.Context, part.Params) (any, error) {
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
-	reply(w, callerStatus{Stats: c.stat.figures(), Execs: c.execs.figures(), Listed: c.listed.Load(), HeapAndStack: mem.HeapInuse + mem.StackInuse})
+	return callerStatus{Stats: c.list.figures(), Execs: c.run.figures(), Listed: c.listed.Load(), HeapAndStack: mem.HeapInuse + mem.StackInuse}, nil
 }
 
 // deadline gives a call's context: kubelet's has no deadline for the stats.
-func deadline(r *http.Request) (context.Context, context.CancelFunc) {
-	if ms := number(r, "deadlineMs"); ms > 0 {
+func deadline(p part.Params) (context.Context, context.CancelFunc) {
+	if ms := p["deadlineMs"]; ms > 0 {
 		return context.WithTimeout(context.Background(), time.Duration(ms)*time.Millisecond)
 	}
 	return context.WithCancel(context.Background())
 }
 
-func (c *caller) list(r *http.Request) {
-	ctx, cancel := deadline(r)
+// ask is one call for stats.
+func (c *caller) ask(p part.Params) {
+	ctx, cancel := deadline(p)
 	defer cancel()
-	filter := &v1alpha2.ContainerStatsFilter{Id: r.URL.Query().Get("container")}
-	c.stat.count(ctx, func(ctx context.Context) error {
+	filter := &v1alpha2.ContainerStatsFilter{}
+	if i := p["of"]; i > 0 {
+		filter.Id = c.containers[i-1]
+	}
+	c.list.count(ctx, func(ctx context.Context) error {
 		resp, err := c.cri.ListContainerStats(ctx, &v1alpha2.ListContainerStatsRequest{Filter: filter})
-		if err == nil {
-			c.listed.Store(int64(len(resp.Stats)))
+		if err != nil {
+			return err
 		}
-		return err
+		c.listed.Store(int64(len(resp.Stats)))
+		for _, s := range resp.Stats {
+			if s.Cpu == nil || s.Memory == nil {
+				return errEmpty
+			}
+		}
+		return nil
 	})
 }
 
-// stats starts single calls, each in a goroutine of its own, and waits for them
-// no longer than waitMs.
-func (c *caller) stats(w http.ResponseWriter, r *http.Request) {
-	var all sync.WaitGroup
-	for range number(r, "n") {
-		all.Go(func() { c.list(r) })
+// stats starts single calls, each in a goroutine of its own.
+func (c *caller) stats(_ context.Context, p part.Params) (any, error) {
+	if p["of"] > len(c.containers) {
+		return nil, fmt.Errorf("there are %d containers", len(c.containers))
 	}
-	wait(&all, r)
-	reply(w, nil)
+	var all sync.WaitGroup
+	for range p["n"] {
+		all.Go(func() { c.ask(p) })
+	}
+	wait(&all, p)
+	return nil, nil
 }
 
-func wait(all *sync.WaitGroup, r *http.Request) {
-	ms := number(r, "waitMs")
-	if ms == 0 {
+// wait waits for calls no longer than waitMs.
+func wait(all *sync.WaitGroup, p part.Params) {
+	if p["waitMs"] == 0 {
 		return
 	}
 	back := make(chan struct{})
 	go func() { all.Wait(); close(back) }()
 	select {
 	case <-back:
-	case <-time.After(time.Duration(ms) * time.Millisecond):
+	case <-time.After(time.Duration(p["waitMs"]) * time.Millisecond):
 	}
 }
 
-func (c *caller) loop(w http.ResponseWriter, r *http.Request) {
+func (c *caller) loop(_ context.Context, p part.Params) (any, error) {
 	c.stopped.Store(false)
-	period := time.Duration(number(r, "periodMs")) * time.Millisecond
 	go func() {
 		for !c.stopped.Load() {
-			c.list(r)
-			time.Sleep(period)
+			c.ask(p)
 		}
 	}()
-	reply(w, nil)
+	return nil, nil
 }
 
-// storm is a handler that starts workers which each make calls one after the
-// other. It does not wait for them unless waitMs says so.
-func (c *caller) storm(t *tally, call func(ctx context.Context, container string) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+// storm is a command that starts workers which each make calls one after the
+// other.
+func (c *caller) storm(call func(context.Context) error) part.Command {
+	return func(_ context.Context, p part.Params) (any, error) {
 		c.stopped.Store(false)
-		container, times := r.URL.Query().Get("container"), number(r, "times")
 		var all sync.WaitGroup
-		for range number(r, "workers") {
+		for range p["workers"] {
 			all.Go(func() {
-				for i := 0; (times == 0 || i < times) && !c.stopped.Load(); i++ {
-					ctx, cancel := deadline(r)
-					t.count(ctx, func(ctx context.Context) error { return call(ctx, container) })
+				for i := 0; (p["times"] == 0 || i < p["times"]) && !c.stopped.Load(); i++ {
+					ctx, cancel := deadline(p)
+					c.run.count(ctx, call)
 					cancel()
 				}
 			})
 		}
-		wait(&all, r)
-		reply(w, nil)
+		wait(&all, p)
+		return nil, nil
 	}
 }
 
 // listRoot is what execs run: ls, as in the report.
 var listRoot = []string{cri.Workload, "list", "/"}
 
-func (c *caller) exec(ctx context.Context, container string) error {
-	resp, err := c.cri.ExecSync(ctx, &v1alpha2.ExecSyncRequest{ContainerId: container, Cmd: listRoot})
+func (c *caller) exec(ctx context.Context) error {
+	resp, err := c.cri.ExecSync(ctx, &v1alpha2.ExecSyncRequest{ContainerId: c.containers[0], Cmd: listRoot})
 	if err == nil && (resp.ExitCode != 0 || len(resp.Stdout) == 0) {
 		return fmt.Errorf("exec ended with code %d and %d bytes: %s", resp.ExitCode, len(resp.Stdout), resp.Stderr)
 	}
 	return err
-}
-
-func number(r *http.Request, name string) int {
-	n, _ := strconv.Atoi(r.URL.Query().Get(name)) // absent means 0
-	return n
-}
-
-func reply(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(v) // whoever asked has gone otherwise
 }

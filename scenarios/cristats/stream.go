@@ -15,6 +15,7 @@ import (
 	"k8s.io/cri-api/pkg/apis/runtime/v1alpha2"
 
 	"github.com/leaklab/leaklab/harness/engine/cri"
+	"github.com/leaklab/leaklab/harness/part"
 )
 
 // streamProtocol is the newest remote-command protocol over SPDY: an error
@@ -24,15 +25,17 @@ const streamProtocol = "v4.channel.k8s.io"
 // stream runs a command through the streaming path: GetExec gives a URL of
 // containerd's own server, which is spoken to in SPDY, as kubelet's proxy does
 // for kubectl exec -i.
-func (c *caller) stream(ctx context.Context, container string) error {
-	s, err := c.dial(ctx, container, listRoot)
+func (c *caller) stream(ctx context.Context) error {
+	s, err := c.dial(ctx, listRoot)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
-	s.stdin.Close()
+	if err := s.stdin.Close(); err != nil {
+		return err
+	}
 	out, err := io.ReadAll(s.stdout)
 	if err != nil {
 		return err
@@ -57,8 +60,8 @@ type execStream struct {
 func (s *execStream) Close() error { return s.conn.Close() }
 
 // dial starts a streaming exec and opens its streams.
-func (c *caller) dial(ctx context.Context, container string, command []string) (*execStream, error) {
-	resp, err := c.cri.Exec(ctx, &v1alpha2.ExecRequest{ContainerId: container, Cmd: command, Stdin: true, Stdout: true})
+func (c *caller) dial(ctx context.Context, command []string) (*execStream, error) {
+	resp, err := c.cri.Exec(ctx, &v1alpha2.ExecRequest{ContainerId: c.containers[0], Cmd: command, Stdin: true, Stdout: true})
 	if err != nil {
 		return nil, err
 	}
@@ -134,29 +137,30 @@ type heldStreams struct {
 }
 
 // open starts streaming execs that wait for the end of their input.
-func (c *caller) open(w http.ResponseWriter, r *http.Request) {
-	for range number(r, "n") {
-		s, err := c.dial(r.Context(), r.URL.Query().Get("container"), []string{cri.Workload, "wait"})
+func (c *caller) open(ctx context.Context, p part.Params) (any, error) {
+	for range p["n"] {
+		s, err := c.dial(ctx, []string{cri.Workload, "wait"})
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
+			return nil, err
 		}
 		c.held.mu.Lock()
 		c.held.open = append(c.held.open, s)
 		c.held.mu.Unlock()
 	}
-	reply(w, nil)
+	return nil, nil
 }
 
-// close ends the input of every stream, waits for the command to end, and
+// close ends the input of every stream, waits for its command to end, and
 // closes the connection.
-func (h *heldStreams) close() {
+func (h *heldStreams) close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	var errs []error
 	for _, s := range h.open {
-		s.stdin.Close()
-		io.Copy(io.Discard, s.stdout)
-		s.Close()
+		errs = append(errs, s.stdin.Close())
+		_, err := io.Copy(io.Discard, s.stdout)
+		errs = append(errs, err, s.Close())
 	}
 	h.open = nil
+	return errors.Join(errs...)
 }

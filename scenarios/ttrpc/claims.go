@@ -3,10 +3,10 @@ package ttrpc
 import "github.com/leaklab/leaklab/harness/arm"
 
 const story = "Clients of containerd hung and grew without end once many execs had run at the same time. " +
-		"In ttrpc 1.0.x one goroutine writes requests and hands out responses; when the socket is full both ways " +
-		"it waits in a write for a peer that waits in a write for it, and every later call on the connection " +
-		"leaves a goroutine behind. " +
-		"ttrpc 1.1.0 gives sender and receiver a goroutine each; a deadline lets the callers go, but the connection stays dead."
+	"In ttrpc 1.0.x one goroutine writes requests and hands out responses; when the socket is full both ways " +
+	"it waits in a write for a peer that waits in a write for it, and every later call on the connection " +
+	"leaves a goroutine behind. " +
+	"ttrpc 1.1.0 gives sender and receiver a goroutine each; a deadline lets the callers go, but the connection stays dead."
 
 // frames are the client's goroutine that is stuck, and the callers behind it.
 var frames = []string{

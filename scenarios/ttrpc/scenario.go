@@ -21,6 +21,7 @@ var Scenario = arm.Scenario{
 	Frames: frames,
 	Claims: claims,
 	Arms:   arms(),
+	Axes:   axes,
 }
 
 // The counters, per later call on a connection that came through a storm.
@@ -103,6 +104,7 @@ func arms() []arm.Arm {
 			all = append(all, stormArm(arm.Arm{
 				Name:     p.name + "-" + version,
 				Kind:     arm.Mitigation,
+				Cure:     "upgrade to ttrpc 1.1.0 or newer",
 				Title:    fmt.Sprintf("upgrade: ttrpc %s over %s, answers every call", version, p.words),
 				Outcomes: never,
 			}, p.setting, version))
@@ -119,6 +121,7 @@ func arms() []arm.Arm {
 		stormArm(arm.Arm{
 			Name:  "deadline-v1.0.1",
 			Kind:  arm.Mitigation,
+			Cure:  "a deadline on every call (the connection stays dead)",
 			Title: "timeout: ttrpc v1.0.1 deadlocks as before, but callers with a deadline of 300 ms come back; the connection stays dead",
 			Outcomes: []arm.Outcome{
 				{Name: deadlock, Expect: arm.Always},

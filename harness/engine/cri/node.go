@@ -65,8 +65,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 		return nil, err
 	}
 	if err := n.importImage(ctx); err != nil {
-		n.Stop()
-		return nil, err
+		return nil, errors.Join(err, n.Stop())
 	}
 	return n, nil
 }

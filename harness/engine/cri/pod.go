@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
@@ -53,10 +54,25 @@ func (n *Node) RunPod(ctx context.Context, name string) (Pod, error) {
 	return p, err
 }
 
-// RemovePod stops and removes a pod with its container.
+// RemovePod stops and removes a pod with its container. Like kubelet it repeats
+// what containerd refuses while it is still busy with the end of a shim.
 func (n *Node) RemovePod(ctx context.Context, p Pod) error {
 	ctx, cancel := context.WithTimeout(ctx, callBound)
 	defer cancel()
+	for {
+		err := n.removePod(ctx, p)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (n *Node) removePod(ctx context.Context, p Pod) error {
 	if _, err := n.Runtime().StopPodSandbox(ctx, &v1alpha2.StopPodSandboxRequest{PodSandboxId: p.ID}); err != nil {
 		return fmt.Errorf("stopping pod %.12s: %w", p.ID, err)
 	}

@@ -17,10 +17,13 @@ const (
 	CRIShimName       = "cri-shim"
 )
 
-// criVersions are the versions whose checksums are shipped. Up to 1.5.7
-// containerd required ttrpc 1.0.2, from 1.5.8 on 1.1.0; the ones with a "+"
-// differ from what was released in their ttrpc alone.
-var criVersions = []string{"1.5.1", "1.5.1+ttrpc1.1.0", "1.5.7", "1.5.8", "1.6.38"}
+// criVersions are versions that are known to build. Up to 1.5.7 containerd
+// required ttrpc 1.0.2, from 1.5.8 on 1.1.0; the ones with a "+" differ from
+// what was released in their ttrpc alone.
+var criVersions = []string{"1.5.1", "1.5.1+ttrpc1.1.0", "1.5.4", "1.5.7", "1.5.8", "1.6.38"}
+
+// criPinned are the versions whose checksums are shipped.
+var criPinned = []string{"1.5.1", "1.5.1+ttrpc1.1.0", "1.5.8"}
 
 // CRIContainerd is containerd with its kubernetes plugin, of any version 1.5.x
 // or 1.6.x, and ctr.
@@ -54,7 +57,7 @@ func criFamily(name, summary string, make func(version string) (runtimes.Recipe,
 
 // criVersion is a version of containerd with, after a plus, the ttrpc that
 // takes the place of the one it requires.
-var criVersion = regexp.MustCompile(`^(1\.([56])\.\d+(?:-[0-9A-Za-z.]+)?)(?:\+ttrpc(\d+\.\d+\.\d+(?:-[0-9A-Za-z.]+)?))?$`)
+var criVersion = regexp.MustCompile(`^(1\.([56])\.\d+(?:-[0-9A-Za-z.-]+)?)(?:\+ttrpc(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?))?$`)
 
 // containerd15 compiles commands of one containerd. The replacements are those
 // of containerd's own go.mod, which do not count when it is not the main
@@ -71,9 +74,9 @@ func containerd15(version string, commands ...string) (runtimes.GoBuild, error) 
 		"github.com/urfave/cli => github.com/urfave/cli v1.22.1",
 		"google.golang.org/genproto => google.golang.org/genproto v0.0.0-20200224152610-e50cd9704f63",
 	}
-	// From go 1.17 on the requirements of requirements are pruned: what 1.6 was
-	// selected by. 1.5 was selected without.
-	language := "1.17"
+	// Since go 1.17 the requirements of requirements are pruned, and 1.6 was
+	// selected so; 1.5 was not, and all of its requirements count.
+	language := "1.18"
 	if m[2] == "5" {
 		language = "1.16"
 		replace = append(replace,
@@ -85,20 +88,25 @@ func containerd15(version string, commands ...string) (runtimes.GoBuild, error) 
 		replace = append(replace, "github.com/containerd/ttrpc => github.com/containerd/ttrpc v"+m[3])
 	}
 	build := runtimes.GoBuild{
-		Mod: fmt.Sprintf("module criruntime\n\ngo %s\n\nrequire %s v%s\n\nreplace (\n\t%s\n)\n", language, module, m[1], strings.Join(replace, "\n\t")),
-		// The go command adds what is missing for versions that are not shipped,
-		// against the checksum database.
+		Mod:     fmt.Sprintf("module criruntime\n\ngo %s\n\nrequire %s v%s\n\nreplace (\n\t%s\n)\n", language, module, m[1], strings.Join(replace, "\n\t")),
 		Sum:     criSum,
+		Open:    !slices.Contains(criPinned, version),
 		Tags:    []string{"no_aufs", "no_btrfs", "no_devmapper", "no_zfs", "netgo", "osusergo"},
 		LDFlags: "-X " + module + "/version.Version=" + version,
 	}
+	imports := ""
 	for _, c := range commands {
 		build.Targets = append(build.Targets, runtimes.Target{Package: module + "/cmd/" + c, Out: c})
+		imports += fmt.Sprintf("\t_ %q\n", module+"/cmd/"+c)
+	}
+	if build.Open {
+		// Something must import the commands, or tidying drops containerd.
+		build.Files = map[string]string{"tools.go": "//go:build tools\n\npackage tools\n\nimport (\n" + imports + ")\n"}
 	}
 	return build, nil
 }
 
-// criSum holds the checksums of every module that the known versions need.
+// criSum holds the checksums of every module that the pinned versions need.
 //
 //go:embed pins/cri-containerd/go.sum.txt
 var criSum string

@@ -12,12 +12,12 @@ import (
 // a recipe here, and through [runtimes.ParseUserSource] any other that a user
 // has as binaries, an archive or packages.
 var Families = runtimes.Families{
-	family("dockerd", "the Docker daemon with the containerd, shim and runc it drives", map[string]func() runtimes.Recipe{
+	withReleases(family("dockerd", "the Docker daemon with the containerd, shim and runc it drives", map[string]func() runtimes.Recipe{
 		"1.13.1":             Dockerd1131,
 		"18.09":              Dockerd1809,
 		"18.09-kill-timeout": Dockerd1809Timeout,
 		"20.10.24":           DockerdDebian,
-	}),
+	})),
 	family("containerd", "containerd with its shim, as a dockerd starts it", map[string]func() runtimes.Recipe{
 		"0.2.10": Containerd02,
 		"1.3.0":  Containerd13,

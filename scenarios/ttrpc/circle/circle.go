@@ -39,7 +39,9 @@ func (h half) in(gs probe.Goroutines) bool {
 	stuck := map[int]bool{}
 	for _, s := range gs.Holding(h.writer, "internal/poll.(*FD).Write") {
 		for _, m := range s.Members {
-			stuck[m.ID] = s.State == "IO wait"
+			if s.State == "IO wait" {
+				stuck[m.ID] = true
+			}
 		}
 	}
 	for _, s := range gs.Holding(h.receiver) {
