@@ -9,6 +9,9 @@ TOOLS   := gcc git
 VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils mmdebstrap \
 	dnsmasq-base iptables nftables openssh-client e2fsprogs
 
+# Specs that run side by side: most of the time they wait for something to settle.
+PROCS   ?= 3
+
 export CGO_ENABLED ?= 0
 
 .PHONY: repro test unit e2e bench lint build deps clean vagrant-box vagrant-deps e2e-vagrant

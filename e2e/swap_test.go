@@ -26,4 +26,8 @@ var _ = DescribeTable("an arm with the wrong version fails",
 		"ttrpc/unix-v1.0.1", "ttrpc-pair@v1.1.0", arm.Clean, "deadlock in 0 of 20 trials, expected in every trial"),
 	Entry("a mitigation arm with the leaking ttrpc", Label("ttrpc"),
 		"ttrpc/unix-v1.1.0", "ttrpc-pair@v1.0.1", arm.Leaks, "deadlock in 20 of 20 trials, expected in no trial"),
+	Entry("a leak arm with the proposal's dockerd", Label("dockerstop"),
+		"dockerstop/wedged-18.09", "dockerd@18.09-kill-timeout", arm.Clean, "goroutines in (*Daemon).Kill: 0 per operation, expected 1"),
+	Entry("a mitigation arm with the leaking dockerd", Label("dockerstop"),
+		"dockerstop/timeout-18.09", "dockerd@18.09", arm.Leaks, "goroutines in (*Daemon).Kill: 1 per operation, expected 0"),
 )

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -194,6 +195,19 @@ func (b testBox) expectNothing() {
 	Expect(b.volumes()).NotTo(ContainElement(ContainSubstring(b.machine())))
 }
 
+// unitGrowth is what has grown between the two lines of leaklab-unit in a text.
+func unitGrowth(text string) (fds, goroutines int) {
+	GinkgoHelper()
+	found := regexp.MustCompile(`fds=(\d+) goroutines=(\d+)`).FindAllStringSubmatch(text, -1)
+	Expect(found).To(HaveLen(2), text)
+	number := func(s string) int {
+		n, err := strconv.Atoi(s)
+		Expect(err).NotTo(HaveOccurred())
+		return n
+	}
+	return number(found[1][1]) - number(found[0][1]), number(found[1][2]) - number(found[0][2])
+}
+
 var _ = Describe("a Vagrant box", Serial, Label("vagrant"), func() {
 	It("goes up, runs arms, and is destroyed", func() {
 		b := newTestBox()
@@ -211,13 +225,6 @@ var _ = Describe("a Vagrant box", Serial, Label("vagrant"), func() {
 		Expect(result.Arms[0].Files).NotTo(BeEmpty(), "the evidence came along")
 		Expect(b.run("status", "--machine-readable")).To(ContainSubstring(",state,running"), "it stays up")
 
-		By("an engine in it")
-		code, result = runJSON(append([]string{"dockerstats/leak", "--rounds", "4", "--ops", "25", "--timeout", "20m"}, inBox...)...)
-		got := result.Arms[0]
-		AddReportEntry(got.Arm, fmt.Sprintf("%.0f s: %s", got.Seconds, got.Reason))
-		Expect(got.Verdict).To(Equal(arm.Leaks), got.Reason)
-		Expect(code).To(Equal(report.ExitOK))
-
 		By("the machine lost in the middle")
 		session, err := gexec.Start(exec.Command(leaklab, append([]string{"run", "ttrpc/unix-v1.1.0", "--trials", "500",
 			"--out", filepath.Join(b.dir, "lost")}, inBox...)...), GinkgoWriter, GinkgoWriter)
@@ -233,6 +240,48 @@ var _ = Describe("a Vagrant box", Serial, Label("vagrant"), func() {
 		Expect(result.Arms[0].Verdict).To(Equal(arm.Leaks), result.Arms[0].Reason)
 		Expect(code).To(Equal(report.ExitOK))
 		b.expectNothing()
+	})
+
+	It("runs an engine", func() {
+		newTestBox()
+		code, result := runJSON("dockerstats/leak", "--machine", "vagrant", "--box", "debian", "--destroy",
+			"--rounds", "4", "--ops", "25", "--timeout", "20m")
+		got := result.Arms[0]
+		AddReportEntry(got.Arm, fmt.Sprintf("%.0f s: %s", got.Seconds, got.Reason))
+		Expect(got.Verdict).To(Equal(arm.Leaks), got.Reason)
+		Expect(code).To(Equal(report.ExitOK))
+	})
+
+	It("shows the leak of stats calls by systemd's own MountFlags, and its end without", func() {
+		b := newTestBox()
+		b.run("up")
+		folder := filepath.Join(b.dir, "engine")
+		for _, ref := range []string{"dockerd@1.13.1", "workload@1"} {
+			code, out, _ := run("runtimes", "build", ref)
+			Expect(code).To(Equal(report.ExitOK))
+			Expect(os.CopyFS(folder, os.DirFS(strings.Fields(out)[2]))).To(Succeed())
+		}
+		script, err := os.ReadFile(filepath.Join(b.vagrant, "provision", "own-dockerd.sh"))
+		Expect(err).NotTo(HaveOccurred())
+		_, tool, _ := strings.Cut(string(script), "<<'TOOL'; then\n")
+		tool, _, _ = strings.Cut(tool, "TOOL\n")
+		Expect(os.WriteFile(filepath.Join(folder, "leaklab-unit"), []byte(tool), 0o755)).To(Succeed())
+		b.run("upload", folder, "/tmp/engine")
+		unit, err := filepath.Abs("testdata/unit.sh")
+		Expect(err).NotTo(HaveOccurred())
+		b.run("upload", unit, "/tmp/unit.sh")
+		out := b.run("ssh", "-c", "chmod -R 755 /tmp/engine && sudo bash /tmp/unit.sh /tmp/engine")
+		AddReportEntry("measured", out)
+		slave, none, ok := strings.Cut(out, "setting none")
+		Expect(ok).To(BeTrue())
+		Expect(slave).To(And(ContainSubstring("MountFlags=slave "), ContainSubstring("answered 0")))
+		fds, goroutines := unitGrowth(slave)
+		Expect(fds).To(Equal(20), "one descriptor per call")
+		Expect(goroutines).To(Equal(60), "three goroutines per call")
+		Expect(none).To(And(ContainSubstring("MountFlags= "), ContainSubstring("answered 20")))
+		fds, goroutines = unitGrowth(none)
+		Expect(fds).To(BeNumerically("<", 10))
+		Expect(goroutines).To(BeNumerically("<", 20), "at most what serves connections that are closing")
 	})
 
 	It("goes up with plain vagrant and runs leaklab by itself", func() {

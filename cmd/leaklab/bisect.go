@@ -99,12 +99,8 @@ func (w *bisectWishes) run(cmd *cobra.Command, target string) error {
 	bad, good := named[0], ""
 	if w.good != "" {
 		good = named[1]
-	} else if w.settings.All = true; len(versions) > 1 {
-		// The end that is farther away, whatever it is.
-		good = versions[len(versions)-1]
-		if slices.Index(versions, bad) > len(versions)/2 {
-			good = versions[0]
-		}
+	} else {
+		w.settings.All = true
 	}
 	a, err := axis.ArmOf(scenario)
 	if err != nil {

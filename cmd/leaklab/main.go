@@ -23,6 +23,10 @@ import (
 var version = "development"
 
 func main() {
+	if machine.InGuest() {
+		fmt.Fprintln(os.Stderr, "leaklab:", machine.Guest()) // it returns only if it cannot end the machine
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second Ctrl-C ends the command at once; its guardians clean up.
 	context.AfterFunc(ctx, stop)

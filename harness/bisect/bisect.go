@@ -110,7 +110,9 @@ func Check(versions []string, good, bad string, s Settings) error {
 		return err
 	}
 	switch {
-	case !slices.Contains(versions, good):
+	case good == "" && !s.All:
+		return errors.New("without a good end all versions have to be tested")
+	case good != "" && !slices.Contains(versions, good):
 		return fmt.Errorf("the good end %q is not among the versions", good)
 	case !slices.Contains(versions, bad):
 		return fmt.Errorf("the bad end %q is not among the versions", bad)
@@ -162,7 +164,8 @@ func (e *EndError) Error() string {
 var ErrTooRare = errors.New("the leak is too rare to bisect")
 
 // Run looks for the change between good and bad, which must be among the
-// versions (oldest first). Every finished step is handed to watch.
+// versions (oldest first). Without a good end ("") it asks whether any of them is
+// good. Every finished step is handed to watch.
 //
 // The result holds what was found so far also when there is an error: an
 // [EndError], [ErrTooRare], or the tester's own, such as an interruption.
@@ -170,8 +173,10 @@ func Run(ctx context.Context, versions []string, good, bad string, t Tester, s S
 	if err := Check(versions, good, bad, s); err != nil {
 		return Result{}, err
 	}
-	g, b := slices.Index(versions, good), slices.Index(versions, bad)
-	versions = versions[min(g, b) : max(g, b)+1]
+	if good != "" {
+		g, b := slices.Index(versions, good), slices.Index(versions, bad)
+		versions = versions[min(g, b) : max(g, b)+1]
+	}
 	r := &run{
 		tester: t, settings: s, watch: watch, start: time.Now(),
 		search: search{versions: versions, found: map[int]Verdict{}},
@@ -179,7 +184,7 @@ func Run(ctx context.Context, versions []string, good, bad string, t Tester, s S
 		chance: s.Chance,
 	}
 	r.result = Result{Good: good, Bad: bad, Versions: versions, Settings: s, Steps: []Step{}}
-	err := r.run(ctx, slices.Index(versions, good), slices.Index(versions, bad))
+	err := r.run(ctx, slices.Index(versions, good), slices.Index(versions, bad)) // -1 for none
 	r.finish()
 	return r.result, err
 }
@@ -204,12 +209,14 @@ func (r *run) run(ctx context.Context, good, bad int) error {
 	if err := r.end(ctx, bad, good, Bad); err != nil {
 		return err
 	}
-	middle := r.search.following(map[int]Verdict{good: Good})
-	if err := r.end(ctx, good, middle, Good); err != nil {
-		// A full scan answers also where nothing is good.
-		var wrong *EndError
-		if !r.settings.All || !errors.As(err, &wrong) {
-			return err
+	if good >= 0 {
+		middle := r.search.with(good, Good).change()
+		if err := r.end(ctx, good, middle, Good); err != nil {
+			// A full scan answers also where nothing is good.
+			var wrong *EndError
+			if !r.settings.All || !errors.As(err, &wrong) {
+				return err
+			}
 		}
 	}
 	probes := r.settings.Probes
@@ -236,9 +243,12 @@ func (r *run) run(ctx context.Context, good, bad int) error {
 func (r *run) ahead(at int) {
 	var next []string
 	for _, v := range []Verdict{Bad, Good, Untestable} {
-		if i := r.search.following(map[int]Verdict{at: v}); i >= 0 && !slices.Contains(next, r.search.versions[i]) {
+		if i := r.search.with(at, v).change(); i >= 0 && !slices.Contains(next, r.search.versions[i]) {
 			next = append(next, r.search.versions[i])
 		}
+	}
+	if i := r.search.with(at, Untestable).untried(); len(next) == 0 && r.settings.All && i >= 0 {
+		next = append(next, r.search.versions[i])
 	}
 	r.tester.Ahead(next)
 }

@@ -121,6 +121,21 @@ func TestWrongEnds(t *testing.T) {
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(r.Sentence()).To(HavePrefix("none of the 4 versions tested is good"))
 	})
+	t.Run("without a good end all are asked", func(t *testing.T) {
+		g := NewWithT(t)
+		s := certain
+		s.All = true
+		a := newAxis(seeded(1), 1, 1, 1, 1)
+		r, err := Run(t.Context(), a.versions, "", "v2", a, s, func(Step) {})
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(r.Sentence()).To(HavePrefix("none of the 4 versions tested is good (confidence 0.99"))
+		a = newAxis(seeded(1), 0, 1, 1, 0)
+		r, err = Run(t.Context(), a.versions, "", "v2", a, s, func(Step) {})
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(r.Sentence()).To(HavePrefix("2 changes were found: v1 is the first bad version, v0 the last good one; v3 is the first good version, v2 the last bad one"))
+		_, err = Run(t.Context(), a.versions, "", "v2", a, certain, func(Step) {})
+		g.Expect(err).To(MatchError("without a good end all versions have to be tested"))
+	})
 	t.Run("the bad end is good", func(t *testing.T) {
 		g := NewWithT(t)
 		_, err := run(DefaultSettings, 0, 0, 0)

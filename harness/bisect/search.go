@@ -92,11 +92,11 @@ func (s search) untried() int {
 	return -1
 }
 
-// following is what change would say if more were found.
-func (s search) following(more map[int]Verdict) int {
+// with is what would be known if one version more were found.
+func (s search) with(at int, v Verdict) search {
 	then := search{s.versions, maps.Clone(s.found)}
-	maps.Copy(then.found, more)
-	return then.change()
+	then.found[at] = v
+	return then
 }
 
 // changes are the places where the verdict differs between neighbours.

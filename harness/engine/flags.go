@@ -29,6 +29,11 @@ func flags(o Options, help string) []string {
 	if strings.Contains(help, "--ip6tables") {
 		f = append(f, "--ip6tables=false") // on by itself since 27
 	}
+	if strings.Contains(help, `"unconfined"`) {
+		// Since 20.10 every dockerd sets a profile, and a runc made without
+		// seccomp refuses it.
+		f = append(f, "--seccomp-profile=unconfined")
+	}
 	if !o.Bridge {
 		f = append(f, "--bridge=none")
 	}

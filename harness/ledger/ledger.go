@@ -82,7 +82,8 @@ func judge(s arm.Scenario, c arm.Claim, newest map[string]report.Arm) report.Cla
 		return r
 	}
 	f, figures, missing := checkAll(c.Checks, newest)
-	r.Figure, r.Arms = strings.Join(figures, "; "), armsOf(c.Checks)
+	r.Arms = armsOf(c.Checks)
+	r.Figure = figures.words(len(r.Arms) > 1 || c.Correction != nil)
 	switch f {
 	case fails:
 		r.Verdict = arm.Refuted
@@ -100,7 +101,7 @@ func judge(s arm.Scenario, c arm.Claim, newest map[string]report.Arm) report.Cla
 	switch more {
 	case holds:
 		r.Verdict, r.Correction = arm.Refined, c.Correction.Says
-		r.Figure += "; " + strings.Join(figures, "; ")
+		r.Figure += "; " + figures.words(true)
 		for _, a := range armsOf(c.Correction.Checks) {
 			r.Arms = appendNew(r.Arms, a)
 		}
@@ -119,7 +120,7 @@ func armsOf(checks []arm.Check) []string {
 }
 
 // checkAll joins the findings of checks: the gravest counts.
-func checkAll(checks []arm.Check, newest map[string]report.Arm) (all finding, figures []string, missing string) {
+func checkAll(checks []arm.Check, newest map[string]report.Arm) (all finding, figures figures, missing string) {
 	var never, lacks []string
 	for _, c := range checks {
 		a, ran := newest[c.Arm]
@@ -136,13 +137,45 @@ func checkAll(checks []arm.Check, newest map[string]report.Arm) (all finding, fi
 		}
 		all = max(all, f)
 		if figure != "" {
-			figures = appendNew(figures, figure)
+			figures = figures.with(figure, c.Arm)
 		}
 	}
 	if len(never) > 0 {
 		lacks = append(lacks, "no result of "+strings.Join(never, ", "))
 	}
 	return all, figures, strings.Join(lacks, "; ")
+}
+
+// figures are what was measured, each with the arms that gave it.
+type figures []struct {
+	figure string
+	arms   []string
+}
+
+func (fs figures) with(figure, name string) figures {
+	for i := range fs {
+		if fs[i].figure == figure {
+			fs[i].arms = appendNew(fs[i].arms, name)
+			return fs
+		}
+	}
+	return append(fs, struct {
+		figure string
+		arms   []string
+	}{figure, []string{name}})
+}
+
+// words lists the figures, with their arms where there are several.
+func (fs figures) words(named bool) string {
+	var all []string
+	for _, f := range fs {
+		words := f.figure
+		if named {
+			words += " (" + strings.Join(f.arms, ", ") + ")"
+		}
+		all = append(all, words)
+	}
+	return strings.Join(all, "; ")
 }
 
 func appendNew(all []string, s string) []string {
@@ -164,11 +197,11 @@ func check(c arm.Check, a report.Arm) (finding, string) {
 	case c.Counter != "":
 		for _, k := range a.Counters {
 			if k.Name == c.Counter {
-				return checkCounter(c, k), fmt.Sprintf("%s %s per operation", k.String(), k.Unit)
+				return checkCounter(c, k), fmt.Sprintf("%s: %s %s per operation", k.Name, k.String(), k.Unit)
 			}
 		}
 	case c.Verdict != "":
-		figure := fmt.Sprintf("%s: %s", a.Arm, a.Verdict)
+		figure := string(a.Verdict)
 		switch a.Verdict {
 		case c.Verdict:
 			return holds, figure

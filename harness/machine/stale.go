@@ -19,8 +19,8 @@ func CleanStale() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var done []string
-	var errs []error
+	done, err := cleanSSH()
+	errs := []error{err}
 	for _, dir := range dirs {
 		o := readOrder(dir)
 		if o.Job.Arm == "" && youngerThan(dir, time.Minute) {

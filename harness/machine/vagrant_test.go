@@ -287,3 +287,14 @@ func TestTellingPart(t *testing.T) {
 	g.Expect(tellingPart("\nfirst\r\nsecond\n")).To(Equal("first"))
 	g.Expect(errors.Is(vagrantError([]string{"up"}, exec.ErrNotFound, ""), exec.ErrNotFound)).To(BeTrue())
 }
+
+func TestCleanSSH(t *testing.T) {
+	g := NewWithT(t)
+	t.Setenv("TMPDIR", t.TempDir())
+	c, err := newSSHConfig("Host box\n")
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(cleanSSH()).To(BeEmpty(), "it is in use")
+	g.Expect(c.lock.Unlock()).To(Succeed()) // as a kill does
+	g.Expect(cleanSSH()).To(HaveLen(1))
+	g.Expect(c.dir).NotTo(BeADirectory())
+}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,7 +21,12 @@ import (
 // and one connection serves for all: its handshake is dear in an emulated machine.
 type sshConfig struct {
 	dir, host string
+	// lock is held as long as the connection is in use.
+	lock *flock.Flock
 }
+
+// sshDirPrefix starts the names of the connections' folders.
+const sshDirPrefix = "leaklab-ssh-"
 
 // sshFailed is the exit code of ssh when the connection, and not the command,
 // failed.
@@ -39,12 +45,12 @@ func newSSHConfig(text string) (sshConfig, error) {
 		return sshConfig{}, fmt.Errorf("vagrant ssh-config names no host: %s", firstLine(text))
 	}
 	// A short path: it holds a socket.
-	dir, err := os.MkdirTemp("", "leaklab-ssh-")
+	dir, err := os.MkdirTemp("", sshDirPrefix)
 	if err != nil {
 		return sshConfig{}, err
 	}
-	c := sshConfig{dir: dir, host: host}
-	return c, os.WriteFile(c.file(), []byte(text), 0o600)
+	c := sshConfig{dir: dir, host: host, lock: flock.New(filepath.Join(dir, lockFile))}
+	return c, errors.Join(c.lock.Lock(), os.WriteFile(c.file(), []byte(text), 0o600))
 }
 
 func (c sshConfig) file() string { return filepath.Join(c.dir, "config") }
@@ -82,5 +88,28 @@ func (c sshConfig) close() error {
 	}
 	// It fails where the connection has gone by itself.
 	_ = exec.Command("ssh", "-F", c.file(), "-o", "ControlPath="+filepath.Join(c.dir, "s"), "-O", "exit", c.host).Run()
-	return os.RemoveAll(c.dir)
+	return errors.Join(c.lock.Unlock(), os.RemoveAll(c.dir))
+}
+
+// cleanSSH removes the folders of connections whose leaklab was killed; the
+// connections end by themselves.
+func cleanSSH() (done []string, err error) {
+	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), sshDirPrefix+"*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range dirs {
+		lock := flock.New(filepath.Join(dir, lockFile))
+		if free, lockErr := lock.TryLock(); lockErr != nil || !free {
+			err = errors.Join(err, lockErr)
+			continue
+		}
+		if removeErr := os.RemoveAll(dir); removeErr != nil {
+			err = errors.Join(err, removeErr)
+		} else {
+			done = append(done, "connection folder "+dir)
+		}
+		err = errors.Join(err, lock.Unlock())
+	}
+	return done, err
 }

@@ -73,10 +73,9 @@ type CompareFact struct{ Name, A, B string }
 // arm only, these two are compared whatever they are called.
 func Compare(a, b Run) Comparison {
 	c := Comparison{A: a, B: b, Style: template.CSS(pageStyle)}
-	single := len(a.Arms) == 1 && len(b.Arms) == 1
 	matched := map[string]bool{}
 	for _, x := range a.Arms {
-		i := slices.IndexFunc(b.Arms, func(y Arm) bool { return single || y.Name() == x.Name() })
+		i := slices.IndexFunc(b.Arms, func(y Arm) bool { return counterparts(a, b, x, y) })
 		if i < 0 {
 			c.OnlyA = append(c.OnlyA, x.Name())
 			continue
@@ -100,6 +99,11 @@ func Compare(a, b Run) Comparison {
 		}
 	}
 	return c
+}
+
+// counterparts reports whether two arms are to be compared.
+func counterparts(a, b Run, x, y Arm) bool {
+	return x.Name() == y.Name() || len(a.Arms) == 1 && len(b.Arms) == 1
 }
 
 func compareArms(x, y Arm) []CompareRow {
@@ -175,7 +179,7 @@ func compareFacts(a, b Run) []CompareFact {
 	}
 	for _, x := range a.Arms {
 		for _, y := range b.Arms {
-			if x.Name() == y.Name() {
+			if counterparts(a, b, x, y) {
 				add("subjects", refs(x), refs(y))
 				add("machine", x.Machine+" "+x.Kernel, y.Machine+" "+y.Kernel)
 			}
@@ -210,7 +214,7 @@ func (c Comparison) Table(w io.Writer) error {
 	t := newTable()
 	t.AppendHeader(table.Row{"arm", "measure", "first", "second", "change"})
 	t.SetColumnConfigs([]table.ColumnConfig{
-		{Number: 1, WidthMax: 22, WidthMaxEnforcer: text.WrapText},
+		{Number: 1, WidthMax: 20, WidthMaxEnforcer: text.WrapText},
 		{Number: 2, WidthMax: 18, WidthMaxEnforcer: text.WrapSoft},
 		{Number: 3, WidthMax: 15, WidthMaxEnforcer: text.WrapSoft},
 		{Number: 4, WidthMax: 15, WidthMaxEnforcer: text.WrapSoft},

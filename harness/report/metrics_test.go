@@ -49,8 +49,9 @@ func TestCompare(t *testing.T) {
 	after.Arms = after.Arms[:4]
 	c := Compare(before, after)
 	g.Expect(c.Rows[0].Change).To(Equal("gone"))
-	g.Expect(c.Rows[1].Change).To(Equal("same"))
-	g.Expect(c.Rows[3].Change).To(Equal("intervals overlap"), "bounds that do not exist tell nothing")
+	g.Expect(c.Changed).To(Equal(1))
+	g.Expect(c.Rows[1].Change).To(Equal("intervals overlap"), "bounds that do not exist tell nothing")
+	g.Expect(c.Rows[2].Change).To(Equal("same"), "what has not changed comes last")
 	g.Expect(c.OnlyA).To(ConsistOf("t/elsewhere"))
 	g.Expect(c.Facts).To(ContainElement(CompareFact{"kernel", "", "6.1"}))
 	var b bytes.Buffer

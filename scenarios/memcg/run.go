@@ -82,12 +82,33 @@ func (b *bench) release(ctx context.Context) error {
 		if err := b.removeFiles(); err != nil {
 			return err
 		}
+		// A page may still wait in a batch of the processor's own.
+		few := last[dead.Name] / 10
+		if err := b.awaitDying(ctx, int(few)); err != nil {
+			return err
+		}
 		now, err := after("deleting the files")
 		if err != nil {
 			return err
 		}
-		// A page may still wait in a batch of the processor's own.
-		b.lab.Outcome(arm.OutcomeResult{Name: dyingGo, Yes: now[dead.Name] <= last[dead.Name]/10, Detail: fmt.Sprintf("%.0f still dying", now[dead.Name])})
+		b.lab.Outcome(arm.OutcomeResult{Name: dyingGo, Yes: now[dead.Name] <= few, Detail: fmt.Sprintf("%.0f still dying", now[dead.Name])})
+	}
+	return nil
+}
+
+// awaitDying waits until no more than few cgroups are dying, or the bound is
+// over. They go one by one, in a work queue.
+func (b *bench) awaitDying(ctx context.Context, few int) error {
+	for deadline := time.Now().Add(settleBound); time.Now().Before(deadline); {
+		dying, err := b.h.dying(b.quota.living)
+		if err != nil || dying-b.baseDying <= few {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(settleEvery):
+		}
 	}
 	return nil
 }

@@ -42,20 +42,24 @@ if write "$ROOT/usr/bin/leaklab-unit" <<'TOOL'; then
 # Sets how systemd mounts for docker.service, and restarts it:
 #
 #   leaklab-unit slave    MountFlags=slave, the fault
-#   leaklab-unit shared   MountFlags=shared, the mitigation
+#   leaklab-unit none     no MountFlags, the mitigation
 #   leaklab-unit show     what it is now, and what the daemon holds open
 set -eu
 dropin=/etc/systemd/system/docker.service.d/zz-leaklab-unit.conf
 case ${1:-show} in
-slave | shared)
+slave | none)
+	flags=$1
+	# An empty value takes back what the package's unit says. "shared" would not
+	# do: old systemd gives the service a namespace of its own for that too.
+	[ "$flags" = none ] && flags=
 	mkdir -p "${dropin%/*}"
-	printf '[Service]\nMountFlags=%s\n' "$1" >"$dropin"
+	printf '[Service]\nMountFlags=%s\n' "$flags" >"$dropin"
 	systemctl daemon-reload
 	systemctl restart docker
 	;;
 show) ;;
 *)
-	echo "usage: leaklab-unit [slave|shared|show]" >&2
+	echo "usage: leaklab-unit [slave|none|show]" >&2
 	exit 2
 	;;
 esac

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -31,10 +32,15 @@ func (n *Node) ShimDump(ctx context.Context, shim int) (probe.Goroutines, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Kill(shim, unix.SIGUSR1); err != nil {
-		return nil, fmt.Errorf("asking the shim for its stacks: %w", err)
-	}
+	var asked time.Time
 	for bound := time.Now().Add(dumpBound); ; {
+		// Again, should a dump have come through in pieces.
+		if time.Since(asked) > dumpBound/4 {
+			if err := unix.Kill(shim, unix.SIGUSR1); err != nil {
+				return nil, fmt.Errorf("asking the shim for its stacks: %w", err)
+			}
+			asked = time.Now()
+		}
 		text, err := io.ReadAll(io.NewSectionReader(log, start, 1<<30))
 		if err != nil {
 			return nil, err
@@ -53,6 +59,11 @@ func (n *Node) ShimDump(ctx context.Context, shim int) (probe.Goroutines, error)
 	}
 }
 
+// interloper is a line that containerd wrote while it copied a dump: it logs to
+// the same file. Its beginning cannot be part of a dump, whose quotes are
+// escaped; its end is the only newline around, for a dump is one line.
+var interloper = regexp.MustCompile(`(?:time="\d{4}-|[IWEF]\d{4} \d\d:\d\d:)[^\n]*\n`)
+
 // shimStacks cuts the last whole dump out of a log in logrus's text format, in
 // which a message of several lines is one quoted Go string. ok is false while
 // there is none.
@@ -62,7 +73,7 @@ func shimStacks(log []byte) (dump []byte, ok bool) {
 	if i < 0 {
 		return nil, false
 	}
-	log = log[i+len("msg="):]
+	log = interloper.ReplaceAll(log[i+len("msg="):], nil)
 	j := bytes.Index(log, []byte(end))
 	if j < 0 {
 		return nil, false
@@ -71,17 +82,18 @@ func shimStacks(log []byte) (dump []byte, ok bool) {
 	return []byte(text), err == nil
 }
 
+// wholeDump is a dump as it is in the log, with what fell into it.
+var wholeDump = regexp.MustCompile(`(?s)time="[^"]*" level=info msg="=== BEGIN goroutine stack dump ===.*?=== END goroutine stack dump ===[^\n]*\n`)
+
 // ReadLog is what containerd and its shims have written, without the dumps.
 func (n *Node) ReadLog() ([]byte, error) {
 	text, err := os.ReadFile(n.Log())
-	if err != nil {
-		return nil, err
-	}
-	var kept []byte
-	for line := range bytes.Lines(text) {
-		if !bytes.Contains(line, []byte("=== BEGIN goroutine stack dump ===")) {
-			kept = append(kept, line...)
-		}
-	}
-	return kept, nil
+	return withoutDumps(text), err
+}
+
+func withoutDumps(log []byte) []byte {
+	return wholeDump.ReplaceAllFunc(log, func(dump []byte) []byte {
+		// Not from the first byte on, or the dump's own line would be one.
+		return bytes.Join(interloper.FindAll(dump[1:], -1), nil)
+	})
 }

@@ -37,3 +37,23 @@ func TestShimStacksIncomplete(t *testing.T) {
 		t.Error("an empty log was taken for a dump")
 	}
 }
+
+// TestShimStacksInterrupted: containerd's own lines fall into the middle of a
+// dump while it copies it.
+func TestShimStacksInterrupted(t *testing.T) {
+	at := strings.Index(logLine, "goroutine 8") + 4
+	const own = `time="2021-11-09T15:50:44Z" level=error msg="get state for X" error="context deadline exceeded"` + "\n" +
+		"E1109 15:50:44.000001      18 exec.go:87] error executing command in container\n"
+	dump, ok := shimStacks([]byte(logLine[:at] + own + logLine[at:]))
+	if !ok {
+		t.Fatal("no dump found")
+	}
+	whole, _ := shimStacks([]byte(logLine))
+	if string(dump) != string(whole) {
+		t.Errorf("got %s", dump)
+	}
+	log := "before\n" + logLine[:at] + own + logLine[at:] + "after\n"
+	if got, want := string(withoutDumps([]byte(log))), "before\n"+own+"after\n"; got != want {
+		t.Errorf("without the dump the log is\n%s\nwant\n%s", got, want)
+	}
+}

@@ -12,8 +12,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 )
+
+// The main thread does the work. What the process is seen to be is what its main
+// thread is: were another one to hang in a read, a kill would leave the main
+// thread a zombie, and runc would take the container for stopped.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
