@@ -120,13 +120,20 @@ func prepare(spec guestSpec, dir string) (qemu, int64, error) {
 	return q, size, err
 }
 
-// moduleWishes are the modules behind what arms need.
+// moduleWishes are the modules behind what arms need. On a host the kernel has
+// modprobe load most of them when they are first used; a guest has none.
 var moduleWishes = []struct {
 	need   arm.Need
 	module string
 }{
 	{arm.NeedFUSE, "fuse"},
 	{arm.NeedRoot, "overlay"}, // engines keep their images in it
+	// Sockets and their peers are counted through sock_diag.
+	{arm.NeedNetNS, "unix_diag"},
+	{arm.NeedNetNS, "tcp_diag"},
+	// Engines' default networks.
+	{arm.NeedNetNS, "bridge"},
+	{arm.NeedNetNS, "veth"},
 }
 
 // eventBuffer holds at least the longest pause of whoever reads the events.
