@@ -29,7 +29,9 @@ unit: ## fast tests, on any machine
 	$(GO) test $$($(GO) list ./... | grep -v /e2e)
 
 e2e: deps build ## every arm through the real command (Ginkgo; FLAGS adds its flags)
-	LEAKLAB_BIN=$(CURDIR)/bin/leaklab $(GO) test ./e2e -count=1 -timeout 50m -ginkgo.v $(FLAGS)
+	@mkdir -p leaklab-results
+	LEAKLAB_BIN=$(CURDIR)/bin/leaklab $(GO) tool ginkgo -v -procs=$(PROCS) -timeout=50m -label-filter='!vagrant' \
+		-output-dir=leaklab-results -junit-report=e2e.xml -json-report=e2e.json $(FLAGS) ./e2e
 
 vagrant-box: bin/testbox.box ## the project's own Vagrant box, from this machine's apt
 
