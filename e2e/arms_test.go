@@ -1,8 +1,12 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 
+	"github.com/gofrs/flock"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
@@ -32,24 +36,30 @@ var _ = Describe("arms", func() {
 	}
 })
 
-// ran are the arms that this process has run, for the specs of claims.
-var ran = map[string]armRun{}
-
+// armRun is what came of an arm's run.
 type armRun struct {
-	code int
-	arm  report.Arm
+	Code int
+	Arm  report.Arm
 }
 
-// runArm runs an arm by itself, once for all specs of this process.
+// runArm runs an arm by itself, once for all specs of all processes of the
+// suite: those of claims rest on what those of arms have measured.
 func runArm(scenario, name string) (code int, got report.Arm) {
 	GinkgoHelper()
-	name = scenario + "/" + name
-	if r, ok := ran[name]; ok {
-		return r.code, r.arm
+	kept := filepath.Join(shared, scenario+"."+name+".json")
+	lock := flock.New(kept + ".lock")
+	Expect(lock.Lock()).To(Succeed())
+	defer lock.Unlock()
+	var r armRun
+	if text, err := os.ReadFile(kept); err == nil {
+		Expect(json.Unmarshal(text, &r)).To(Succeed())
+		return r.Code, r.Arm
 	}
-	code, result := runJSON(name)
+	code, result := runJSON(scenario + "/" + name)
 	Expect(result.Arms).To(HaveLen(1))
-	ran[name] = armRun{code, result.Arms[0]}
+	text, err := json.Marshal(armRun{code, result.Arms[0]})
+	Expect(err).NotTo(HaveOccurred())
+	Expect(os.WriteFile(kept, text, 0o644)).To(Succeed())
 	return code, result.Arms[0]
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,8 +25,9 @@ func TestE2E(t *testing.T) {
 	RunSpecs(t, "leaklab")
 }
 
-// leaklab is the binary under test.
-var leaklab string
+// leaklab is the binary under test; shared is a folder that all processes of
+// the suite have in common.
+var leaklab, shared string
 
 // One process builds it, unless LEAKLAB_BIN names one that is built.
 var _ = SynchronizedBeforeSuite(func() []byte {
@@ -35,13 +37,18 @@ var _ = SynchronizedBeforeSuite(func() []byte {
 		path, err = gexec.BuildWithEnvironment("github.com/leaklab/leaklab/cmd/leaklab", []string{"CGO_ENABLED=0"})
 		Expect(err).NotTo(HaveOccurred())
 	}
-	return []byte(path)
-}, func(path []byte) {
-	leaklab = string(path)
+	dir, err := os.MkdirTemp("", "leaklab-e2e-")
+	Expect(err).NotTo(HaveOccurred())
+	return []byte(path + "\n" + dir)
+}, func(both []byte) {
+	leaklab, shared, _ = strings.Cut(string(both), "\n")
 	SetDefaultEventuallyTimeout(30 * time.Second)
 })
 
-var _ = SynchronizedAfterSuite(func() {}, func() { gexec.CleanupBuildArtifacts() })
+var _ = SynchronizedAfterSuite(func() {}, func() {
+	gexec.CleanupBuildArtifacts()
+	Expect(os.RemoveAll(shared)).To(Succeed())
+})
 
 // run runs the command to its end and returns its exit code.
 func run(args ...string) (code int, stdout, stderr string) {
