@@ -106,12 +106,7 @@ func BenchmarkLeakingCalls(b *testing.B) {
 // rounds of calls. It returns the mean of the rounds' calls per second.
 func bareTTRPC(b *testing.B, calls, rounds int) float64 {
 	b.Helper()
-	out, err := exec.Command(os.Getenv("LEAKLAB_BIN"), "runtimes", "build", "ttrpc-pair@v1.0.1").Output()
-	if err != nil {
-		b.Fatal(err)
-	}
-	fields := strings.Fields(string(out))
-	pair := filepath.Join(fields[len(fields)-1], "pair")
+	pair := filepath.Join(built(b, "ttrpc-pair@v1.0.1"), "pair")
 	dir := b.TempDir()
 	for _, role := range []string{"serve", "call"} {
 		cmd := exec.Command(pair, role, "-network", "unix", "-addr", filepath.Join(dir, "s"), "-control", filepath.Join(dir, role))
@@ -173,4 +168,15 @@ func ask(dir, role, command string) (string, error) {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	return string(text), err
+}
+
+// built is the folder of a runtime's binaries.
+func built(b *testing.B, ref string) string {
+	b.Helper()
+	out, err := exec.Command(os.Getenv("LEAKLAB_BIN"), "runtimes", "build", ref).Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	fields := strings.Fields(string(out))
+	return fields[len(fields)-1]
 }

@@ -145,8 +145,9 @@ func TestWrongEnds(t *testing.T) {
 	})
 	t.Run("an end cannot be built", func(t *testing.T) {
 		g := NewWithT(t)
-		_, err := run(certain, -1, 0)
+		r, err := run(certain, -1, 0)
 		g.Expect(err).To(MatchError("the bad end v0 cannot be tested: cannot test: it does not compile"))
+		g.Expect(r.Sentence()).To(Equal("no answer: 0 of 2 versions were decided"))
 	})
 	t.Run("not on the axis", func(t *testing.T) {
 		g := NewWithT(t)
@@ -322,8 +323,8 @@ func TestErrorRates(t *testing.T) {
 			}
 		}
 		rate := float64(wrong) / runs
-		t.Log(fmt.Sprintf("confidence %.2f, chance %.2f (others %.2f of it), noise %.3f, %2d versions: wrong %.4f, too rare %d of %d, %.0f trials",
-			c.confidence, c.chance, c.weakest, c.noise, c.versions, rate, rare, runs, float64(trials)/runs))
+		t.Logf("confidence %.2f, chance %.2f (others %.2f of it), noise %.3f, %2d versions: wrong %.4f, too rare %d of %d, %.0f trials",
+			c.confidence, c.chance, c.weakest, c.noise, c.versions, rate, rare, runs, float64(trials)/runs)
 		NewWithT(t).Expect(rate).To(BeNumerically("<=", 1-c.confidence))
 		NewWithT(t).Expect(rare).To(BeNumerically("<", runs/20))
 	}

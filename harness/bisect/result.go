@@ -109,6 +109,9 @@ func (r Result) Of(version string) Verdict {
 // Sentence is the answer in words.
 func (r Result) Sentence() string {
 	_, tested := r.Trials()
+	if tested < 2 {
+		return fmt.Sprintf("no answer: %d of %d versions were decided", tested, len(r.Versions))
+	}
 	sure := fmt.Sprintf("(confidence %.4f; %d of %d versions tested)", r.Confidence, tested, len(r.Versions))
 	switch len(r.Changes) {
 	case 0:

@@ -223,7 +223,11 @@ func (l *liveBox) runPushed(ctx context.Context, self thing, job arm.Job, emit f
 	case errors.As(err, &agentErr):
 		return err
 	case errors.As(waitErr, &exit) && exit.ExitCode() == sshFailed:
-		return fmt.Errorf("the connection to the box %s was lost: %s", l.box.Name, lastLine(told.String()))
+		why := "it does not answer any more"
+		if told.Len() > 0 {
+			why = lastLine(told.String())
+		}
+		return fmt.Errorf("the connection to the box %s was lost: %s", l.box.Name, why)
 	case err == nil && waitErr != nil:
 		return fmt.Errorf("in the box, after the arm: %s", lastLine(told.String()))
 	case errors.Is(err, errAgentGone) && told.Len() > 0:

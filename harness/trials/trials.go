@@ -212,7 +212,8 @@ func (t *Tester) Test(ctx context.Context, version string, n int) (bisect.Counts
 				asked -= batch
 				continue
 			}
-			err = fmt.Errorf("%w: %w", bisect.ErrCannotTest, err)
+			// Not remembered: the machine may have been too busy.
+			return all, fmt.Errorf("%w: %w", bisect.ErrCannotTest, err)
 		}
 		if ctx.Err() != nil {
 			break

@@ -94,8 +94,8 @@ var broken = setting{Slave: true, Restarts: 1}
 // The plans: calls that hang are made at once, calls that are answered take
 // dockerd two seconds a round.
 var (
-	hanging  = arm.Plan{Rounds: 4, MaxRounds: 12, Ops: 500, Warmup: 500, Timeout: 2 * time.Minute}
-	answered = arm.Plan{Rounds: 4, MaxRounds: 10, Ops: 300, Warmup: 300, Timeout: 2 * time.Minute}
+	hanging  = arm.Plan{Rounds: 4, MaxRounds: 12, Ops: 500, Warmup: 500, Timeout: 6 * time.Minute}
+	answered = arm.Plan{Rounds: 4, MaxRounds: 10, Ops: 300, Warmup: 300, Timeout: 6 * time.Minute}
 )
 
 const (

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -173,11 +175,11 @@ func (h hierarchy) setSwappiness(value int) (restore func() error, err error) {
 // there is some. That not all can be taken is no error.
 func (h hierarchy) reclaim(dir string) error {
 	if h.v2 {
-		err := write(filepath.Join(dir, "memory.reclaim"), "1M")
-		if errors.Is(err, fs.ErrNotExist) { // before 5.19
-			return write(filepath.Join(dir, "memory.high"), "0")
+		file, value := filepath.Join(dir, "memory.reclaim"), strconv.Itoa(touchPages/2*os.Getpagesize())
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) { // before 5.19
+			file, value = filepath.Join(dir, "memory.high"), "0"
 		}
-		return ignore(err, unix.EAGAIN)
+		return ignore(writeWithin(reclaimBound, file, value), unix.EAGAIN)
 	}
 	// The kernel gives up after one look at the cgroup's pages, in which it only
 	// marks those that were used lately.
@@ -189,6 +191,43 @@ func (h hierarchy) reclaim(dir string) error {
 		}
 	}
 	return ignore(err, unix.EBUSY)
+}
+
+// reclaimBound is how long the kernel may look for pages. Where there is nothing
+// to be had it would sleep between its sixteen tries, for seconds.
+const reclaimBound = 100 * time.Millisecond
+
+// writeWithin is write, interrupted when the time is over; that is no error.
+func writeWithin(bound time.Duration, file, value string) error {
+	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: file, Err: err}
+	}
+	defer unix.Close(fd)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	tid, done := unix.Gettid(), make(chan struct{})
+	var alarm sync.WaitGroup
+	alarm.Go(func() {
+		for wait := bound; ; wait = bound / 10 {
+			select {
+			case <-done:
+				return
+			case <-time.After(wait):
+				// Any signal interrupts the call; this one means nothing to a Go
+				// program.
+				_ = unix.Tgkill(os.Getpid(), tid, unix.SIGURG)
+			}
+		}
+	})
+	// Not by os.File, which would begin again when it is interrupted.
+	_, err = unix.Write(fd, []byte(value))
+	close(done)
+	alarm.Wait()
+	if err != nil && err != unix.EINTR {
+		return &os.PathError{Op: "write", Path: file, Err: err}
+	}
+	return nil
 }
 
 // inSwap is how much of the cgroup's memory is in swap, in bytes.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"golang.org/x/sys/unix"
@@ -109,6 +110,21 @@ func TestQuotaFillsAndRemembers(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(again.living).To(Equal(left))
 	g.Expect(again.free(left + 1)).To(MatchError(ContainSubstring("nothing left")))
+}
+
+// A pipe that is full stands for a kernel that keeps trying.
+func TestWriteIsInterrupted(t *testing.T) {
+	g := NewWithT(t)
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	g.Expect(unix.Mkfifo(fifo, 0o600)).To(Succeed())
+	reader, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	g.Expect(err).NotTo(HaveOccurred())
+	defer reader.Close()
+	g.Expect(writeWithin(time.Minute, fifo, "all of it")).To(Succeed())
+	start := time.Now()
+	g.Expect(writeWithin(50*time.Millisecond, fifo, strings.Repeat("x", 1<<20))).To(Succeed())
+	g.Expect(time.Since(start)).To(And(BeNumerically(">=", 50*time.Millisecond), BeNumerically("<", 10*time.Second)))
+	g.Expect(writeWithin(time.Minute, "/no/such/file", "1")).To(MatchError(os.ErrNotExist))
 }
 
 func TestWhatFullLooksLike(t *testing.T) {

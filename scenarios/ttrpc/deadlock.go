@@ -72,7 +72,7 @@ func (p *pair) watch(ctx context.Context, s setting, calls int64) (last proof, s
 	)
 	start := time.Now()
 	moved, answered := start, int64(-1)
-	for time.Since(start) < bound {
+	for time.Since(moved) < bound {
 		st, err := p.client.status(ctx)
 		if err != nil {
 			return last, false, 0, err
