@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leaklab/leaklab/harness/kernel"
+	"github.com/leaklab/leaklab/harness/machine"
 )
 
 func kernelsCommand() *cobra.Command {
@@ -39,6 +41,24 @@ func kernelsCommand() *cobra.Command {
 			RunE: func(cmd *cobra.Command, args []string) error { return showKernel(cmd, args[0]) }},
 	)
 	return cmd
+}
+
+// useKernel gives every virtual machine of a run the kernel that was asked for.
+func useKernel(ctx context.Context, ms []machine.Machine, ref string) error {
+	cache, err := kernel.DefaultCache()
+	if err != nil {
+		return err
+	}
+	k, err := cache.Resolve(ctx, ref, "", func(text string) { fmt.Fprintln(os.Stderr, text) })
+	if err != nil {
+		return err
+	}
+	for _, m := range ms {
+		if vm, ok := m.(*machine.VM); ok {
+			vm.Kernel = &k
+		}
+	}
+	return nil
 }
 
 func listKernels(cmd *cobra.Command) error {

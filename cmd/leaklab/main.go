@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/leaklab/leaklab/harness/kernel"
 	"github.com/leaklab/leaklab/harness/machine"
 	"github.com/leaklab/leaklab/harness/plan"
 	"github.com/leaklab/leaklab/harness/report"
@@ -35,7 +36,11 @@ func main() {
 
 // machines are those that arms can run on, in the order of preference.
 func machines() []machine.Machine {
-	return []machine.Machine{machine.Host{}}
+	ms := []machine.Machine{machine.Host{}}
+	if kernels, err := kernel.DefaultCache(); err == nil {
+		ms = append(ms, &machine.VM{Kernels: kernels})
+	}
+	return ms
 }
 
 // rootCommand is leaklab with all its commands.
@@ -54,7 +59,7 @@ Exit codes: 0 all as expected, 1 a verdict differs, 2 wrong usage, 3 this machin
 cannot run it, 130 interrupted.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	root.AddCommand(listCommand(), runCommand(), bisectCommand(), reportCommand(), claimsCommand(), doctorCommand(), runtimesCommand(), cleanCommand())
+	root.AddCommand(listCommand(), runCommand(), bisectCommand(), reportCommand(), claimsCommand(), doctorCommand(), runtimesCommand(), kernelsCommand(), cleanCommand())
 	root.AddCommand(innerCommands()...)
 	return root
 }

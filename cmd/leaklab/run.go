@@ -26,13 +26,15 @@ import (
 
 func runCommand() *cobra.Command {
 	var (
-		wishes  plan.Wishes
-		out     string
-		jobs    int
-		asJSON  bool
-		forGit  bool
-		replace []string
-		vagrant *machine.Vagrant
+		wishes plan.Wishes
+		out    string
+		jobs   int
+		// kernelRef names the kernel of virtual machines.
+		kernelRef string
+		asJSON    bool
+		forGit    bool
+		replace   []string
+		vagrant   *machine.Vagrant
 	)
 	cmd := &cobra.Command{
 		Use:   "run [scenario[/arm]...]",
@@ -58,6 +60,11 @@ func runCommand() *cobra.Command {
 				}
 			}
 			places := append(machines(), vagrant)
+			if kernelRef != "" {
+				if err := useKernel(cmd.Context(), places, kernelRef); err != nil {
+					return err
+				}
+			}
 			steps, err := plan.Make(scenarios.All, scenarios.Runtimes, places, wishes)
 			if err != nil {
 				return err
@@ -104,7 +111,8 @@ func runCommand() *cobra.Command {
 	f.IntVar(&wishes.Plan.Rounds, "rounds", 0, "least number of rounds, at least 4 for a verdict (0: the arm's own)")
 	f.DurationVar(&wishes.Plan.Timeout, "timeout", 0, "bound for each arm (0: the arm's own)")
 	f.IntVar(&jobs, "jobs", runtime.NumCPU(), "arms that run at the same time")
-	f.StringVar(&wishes.Machine, "machine", "", "where to run: host or vagrant (default: the first that can; vagrant only when it is asked for)")
+	f.StringVar(&wishes.Machine, "machine", "", "where to run: host, vm or vagrant (default: the first that can; vagrant only when it is asked for)")
+	f.StringVar(&kernelRef, "kernel", "", "with --machine vm: the kernel to use, a name of leaklab kernels, a file or a URL")
 	vagrant = vagrantFlags(f)
 	f.StringArrayVar(&replace, "runtime", nil, "use this version of a runtime instead, name@version (repeatable)")
 	f.StringVar(&out, "out", "", "folder for the results (default: leaklab-results/<time>)")

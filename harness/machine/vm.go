@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -31,6 +32,7 @@ type VM struct {
 	Kernel *kernel.Kernel
 	Force  bool
 
+	one     sync.Mutex               // one guest at a time: emulated, it takes a processor
 	kernels map[string]kernel.Kernel // those that were looked up
 	warm    *guest                   // a guest whose arm has ended, fit for more
 }
@@ -172,6 +174,8 @@ func enoughMemory(guestMB int) error {
 
 // Run implements [Machine].
 func (v *VM) Run(ctx context.Context, a arm.Arm, job arm.Job, emit func(arm.Event)) error {
+	v.one.Lock()
+	defer v.one.Unlock()
 	g, err := v.guestFor(ctx, a, job, emit)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -179,17 +179,17 @@ func TestTailKeepsTheEnd(t *testing.T) {
 func TestKernelOfAnArm(t *testing.T) {
 	own := &kernel.Kernel{Release: "3.10.0-862.9.1.el7.x86_64"}
 	for _, c := range []struct {
-		vm   VM
+		vm   *VM
 		arm  string
 		want string
 		says string
 	}{
-		{VM{}, "", DefaultKernel, ""},
-		{VM{}, "5.10", "5.10", ""},
-		{VM{Kernel: own}, "", "", ""},
-		{VM{Kernel: own}, "3.10", "", ""},
-		{VM{Kernel: own}, "6.1", "", "is about kernel 6.1"},
-		{VM{Kernel: own, Force: true}, "6.1", "", ""},
+		{&VM{}, "", DefaultKernel, ""},
+		{&VM{}, "5.10", "5.10", ""},
+		{&VM{Kernel: own}, "", "", ""},
+		{&VM{Kernel: own}, "3.10", "", ""},
+		{&VM{Kernel: own}, "6.1", "", "is about kernel 6.1"},
+		{&VM{Kernel: own, Force: true}, "6.1", "", ""},
 	} {
 		g := NewWithT(t)
 		got, err := c.vm.kernelName(arm.Arm{VM: arm.VM{Kernel: c.arm}})

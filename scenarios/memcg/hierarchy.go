@@ -253,7 +253,7 @@ func (h hierarchy) inSwap(dir string) (int64, error) {
 
 // forceEmpty asks the kernel to empty a cgroup of v1 before it is removed.
 func (h hierarchy) forceEmpty(dir string) error {
-	return ignore(write(filepath.Join(dir, "memory.force_empty"), "0"), unix.EBUSY)
+	return ignore(writeWithin(reclaimBound, filepath.Join(dir, "memory.force_empty"), "0"), unix.EBUSY)
 }
 
 func ignore(err, known error) error {

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -114,6 +115,7 @@ func work(_ context.Context, args []string) error {
 	}
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
+	touched()
 	var line []byte
 	one := make([]byte, 1)
 	for {
@@ -172,15 +174,21 @@ const execPause = 30 * time.Millisecond
 // at most 31, and reclaims none that is on no list.
 const touchPages = 40
 
-func touch(file string) error {
+// touched is what is written. It is made and in memory before the worker enters
+// a cgroup: memory that it took inside would be charged there, and stay.
+var touched = sync.OnceValue(func() []byte {
 	data := make([]byte, touchPages*os.Getpagesize())
 	for i := range data {
 		data[i] = byte(i) // no page of one value, which zram would not keep
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	return data
+})
+
+func touch(file string) error {
+	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "open", Path: file, Err: err}
 	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Close())
+	_, err = unix.Write(fd, touched())
+	return errors.Join(err, unix.Close(fd))
 }
