@@ -56,7 +56,7 @@ func family(name, summary string, known map[string]func() runtimes.Recipe) runti
 			if r, ok, err := runtimes.ParseUserSource(name, version); ok {
 				return r, err
 			}
-			return runtimes.Recipe{}, fmt.Errorf("there is no recipe for %s %s, only for %s; others come from dir:, archive:, deb: or debian:",
+			return runtimes.Recipe{}, fmt.Errorf("there is no recipe for %s %s, only for %s; others come from dir:, archive:, deb: and debian: sources",
 				name, version, strings.Join(versions, ", "))
 		},
 	}
