@@ -1,14 +1,12 @@
 package fault
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -82,24 +80,6 @@ func (s *Swap) call(number uintptr) error {
 		return errno
 	}
 	return nil
-}
-
-// Used is how much is in it, in bytes.
-func (s *Swap) Used() (int64, error) {
-	f, err := os.Open("/proc/swaps")
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		// Filename Type Size Used Priority, in KiB
-		if c := strings.Fields(lines.Text()); len(c) == 5 && c[0] == s.device {
-			kib, err := strconv.ParseInt(c[3], 10, 64)
-			return kib << 10, err
-		}
-	}
-	return 0, lines.Err()
 }
 
 // Remove takes the swap space away for good.
