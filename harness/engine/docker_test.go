@@ -12,13 +12,13 @@ import (
 )
 
 func TestFlags(t *testing.T) {
-	o := Options{Dir: "/work/docker", Run: "/run/docker", Flags: []string{"--last"}}
+	o := Options{Dir: "/lab/docker", Run: "/run/docker", Flags: []string{"--last"}}
 	for help, want := range map[string]string{
 		"  -g, --graph string   Root of the Docker runtime": "--graph",
 		"      --data-root string   Root directory":         "--data-root",
 	} {
 		f := flags(o, help)
-		if i := slices.Index(f, want); i < 0 || f[i+1] != "/work/docker/data" {
+		if i := slices.Index(f, want); i < 0 || f[i+1] != "/lab/docker/data" {
 			t.Errorf("%s: no %s in %q", help, want, f)
 		}
 		if !slices.Contains(f, "--bridge=none") || f[len(f)-1] != "--last" {
