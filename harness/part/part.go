@@ -42,13 +42,19 @@ const startBound = 10 * time.Second
 // Start starts "leaklab part <scenario> <name> -control <control> <args>…" and
 // waits until its control socket answers. It dies with the calling process.
 func Start(ctx context.Context, scenario, name, control string, args ...string) (*Part, error) {
-	p := &Part{name: name, control: control, ended: make(chan struct{})}
+	cmd := exec.Command("/proc/self/exe", append([]string{"part", scenario, name, "-control", control}, args...)...)
+	cmd.Args[0] = "leaklab"
+	return Launch(ctx, cmd, name, control, "")
+}
+
+// Launch starts any program that has a control socket as parts have, and waits
+// until it answers the command ready. It dies with the calling process.
+func Launch(ctx context.Context, cmd *exec.Cmd, name, control, ready string) (*Part, error) {
+	p := &Part{name: name, control: control, cmd: cmd, ended: make(chan struct{})}
 	p.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", control)
 	}}
-	p.cmd = exec.Command("/proc/self/exe", append([]string{"part", scenario, name, "-control", control}, args...)...)
-	p.cmd.Args[0] = "leaklab"
 	p.cmd.Stderr = &p.stderr
 	p.cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	started := make(chan error, 1)
@@ -69,7 +75,7 @@ func Start(ctx context.Context, scenario, name, control string, args ...string) 
 	ctx, cancel := context.WithTimeoutCause(ctx, startBound, fmt.Errorf("the %s does not answer on its control socket", name))
 	defer cancel()
 	for {
-		if p.Ask(ctx, "", nil, nil) == nil {
+		if p.Ask(ctx, ready, nil, nil) == nil {
 			return p, nil
 		}
 		select {
@@ -96,6 +102,9 @@ func (p *Part) Kill() {
 	<-p.ended
 	p.http.CloseIdleConnections()
 }
+
+// Signal sends the process a signal.
+func (p *Part) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
 // Params are the numbers that a command takes.
 type Params map[string]int

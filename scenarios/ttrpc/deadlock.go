@@ -19,10 +19,10 @@ type proof struct {
 func (p *pair) look(ctx context.Context, network string) (proof, error) {
 	var pr proof
 	var err error
-	if pr.Client, err = p.client.pprof.Dump(ctx); err != nil {
+	if pr.Client, err = p.client.Pprof().Dump(ctx); err != nil {
 		return pr, err
 	}
-	if pr.Server, err = p.server.pprof.Dump(ctx); err != nil {
+	if pr.Server, err = p.server.Pprof().Dump(ctx); err != nil {
 		return pr, err
 	}
 	client, err := p.client.status(ctx)
@@ -35,7 +35,7 @@ func (p *pair) look(ctx context.Context, network string) (proof, error) {
 	}
 	pr.answered = client.Answered
 	pr.Circle = circle.Client(pr.Client) && circle.Server(pr.Server)
-	found, err := circle.Connections(network, p.client.pid(), p.server.pid())
+	found, err := circle.Connections(network, p.client.PID(), p.server.PID())
 	if err != nil {
 		return pr, err
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/leaklab/leaklab/harness/arm"
+	"github.com/leaklab/leaklab/harness/part"
 )
 
 // stalledPeer stops the server from reading (SIGSTOP, as a shim that hangs) and
@@ -17,7 +18,7 @@ func (s setting) stalledPeer(ctx context.Context, lab arm.Lab) error {
 		return err
 	}
 	defer p.stop()
-	if err := p.client.ask(ctx, "calls", params{"n": 1, "size": s.Size, "waitMs": 5000}, nil); err != nil {
+	if err := p.client.Ask(ctx, "calls", part.Params{"n": 1, "size": s.Size, "waitMs": 5000}, nil); err != nil {
 		return err
 	}
 	if err := p.server.freeze(); err != nil {
@@ -41,7 +42,7 @@ func (s setting) stalledPeer(ctx context.Context, lab arm.Lab) error {
 	err = lab.Rounds(ctx, arm.Rounds{
 		Operate: func(ctx context.Context, n int) error {
 			calls += n
-			return p.client.ask(ctx, "calls", params{"n": n, "size": s.Size, "deadlineMs": deadline, "waitMs": deadline + late}, nil)
+			return p.client.Ask(ctx, "calls", part.Params{"n": n, "size": s.Size, "deadlineMs": deadline, "waitMs": deadline + late}, nil)
 		},
 		Read:   p.read,
 		Settle: 5 * time.Second,
@@ -60,7 +61,7 @@ func (s setting) stalledPeer(ctx context.Context, lab arm.Lab) error {
 	if err := p.client.profile(ctx, lab, "after"); err != nil {
 		return err
 	}
-	dump, err := p.client.pprof.Dump(ctx)
+	dump, err := p.client.Pprof().Dump(ctx)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/leaklab/leaklab/harness/arm"
 	"github.com/leaklab/leaklab/harness/fault"
+	"github.com/leaklab/leaklab/harness/part"
 )
 
 // setting is one way to bring a pair under the fault.
@@ -81,7 +82,7 @@ func (s setting) trial(ctx context.Context, lab arm.Lab, trial int) (p *pair, st
 			p.stop()
 		}
 	}()
-	err = p.client.ask(ctx, "storm", params{
+	err = p.client.Ask(ctx, "storm", part.Params{
 		"callers": s.Callers, "calls": s.Calls, "size": s.Size, "deadlineMs": int(s.Deadline.Milliseconds()),
 	}, nil)
 	if err != nil {
@@ -168,7 +169,7 @@ func (s setting) later(ctx context.Context, lab arm.Lab, p *pair) error {
 	if err := p.client.profile(ctx, lab, "after"); err != nil {
 		return err
 	}
-	dump, err := p.client.pprof.Dump(ctx)
+	dump, err := p.client.Pprof().Dump(ctx)
 	if err != nil {
 		return err
 	}
@@ -178,7 +179,7 @@ func (s setting) later(ctx context.Context, lab arm.Lab, p *pair) error {
 
 // calm waits until the storm's own callers have come back.
 func (s setting) calm(ctx context.Context, p *pair) error {
-	if err := p.client.ask(ctx, "stop", nil, nil); err != nil {
+	if err := p.client.Ask(ctx, "stop", nil, nil); err != nil {
 		return err
 	}
 	for {
@@ -201,7 +202,7 @@ func (s setting) calls(ctx context.Context, p *pair, n int) error {
 	deadline := int(s.Deadline.Milliseconds())
 	if s.Callers == 1 {
 		for range n {
-			if err := p.client.ask(ctx, "calls", params{"n": 1, "size": laterSize, "deadlineMs": deadline, "waitMs": 5000}, nil); err != nil {
+			if err := p.client.Ask(ctx, "calls", part.Params{"n": 1, "size": laterSize, "deadlineMs": deadline, "waitMs": 5000}, nil); err != nil {
 				return err
 			}
 		}
@@ -211,7 +212,7 @@ func (s setting) calls(ctx context.Context, p *pair, n int) error {
 	if s.Deadline > 0 {
 		wait = deadline + 5000
 	}
-	return p.client.ask(ctx, "calls", params{"n": n, "size": laterSize, "deadlineMs": deadline, "waitMs": wait}, nil)
+	return p.client.Ask(ctx, "calls", part.Params{"n": n, "size": laterSize, "deadlineMs": deadline, "waitMs": wait}, nil)
 }
 
 // release ends the server: whoever hangs on the connection is let go, which
@@ -221,7 +222,7 @@ func (s setting) release(ctx context.Context, lab arm.Lab, p *pair, stuck bool) 
 	if !stuck || s.Deadline > 0 {
 		return nil
 	}
-	p.server.kill()
+	p.server.Kill()
 	return p.drain(ctx, lab, "after the peer was killed")
 }
 
